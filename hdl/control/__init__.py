@@ -1,0 +1,1 @@
+"""The controller: host registers, step descriptor, dispatch, semaphores, faults, counters."""

@@ -1,0 +1,111 @@
+"""Memory beats to a stream of fixed-width words, with room reserved before it asks."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from hdl.config import Config
+from hdl.interfaces import read_client
+
+__all__ = ["WordReader"]
+
+
+class WordReader(wiring.Component):
+    """Reads ``count`` beats from ``address`` on and gives them as words of ``word_bits``.
+
+    Words are cut from (or put together of) beats, lowest byte first. At most ``depth`` beats are on
+    their way or waiting, so that no beat is refused. To forget what is left over, reset the reader
+    when the memory port is idle.
+
+    Parameters
+    ----------
+    word_bits : divides, or is a multiple of, the port's width
+    depth : beats of the FIFO
+    burst : beats in a request at the most, at most ``depth / 2``
+
+    Members
+    -------
+    start : In(1), address : In(40), count : In(24)
+        Pulse to begin; everything of the last start must have been asked for.
+    words : Out(stream(word_bits))
+    memory : Out(read_client)
+    """
+
+    def __init__(self, config: Config, word_bits: int, *, depth: int, burst: int):
+        port = config.port_bits
+        if max(port, word_bits) % min(port, word_bits):
+            raise ValueError(f"words of {word_bits} bits do not fit beats of {port}")
+        self._config, self._word_bits = config, word_bits
+        self._depth, self._burst = depth, burst
+        super().__init__(
+            {
+                "start": In(1),
+                "address": In(40),
+                "count": In(24),
+                "words": Out(stream.Signature(word_bits)),
+                "memory": Out(read_client(config)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        c, port, width = self._config, self._config.port_bits, self._word_bits
+        m.submodules.fifo = fifo = SyncFIFOBuffered(width=port, depth=self._depth)
+        request, beat = self.memory.request, self.memory.data
+
+        # Requests: at most as many beats as there is room for
+        address, left = Signal(40), Signal(24)  # of what is not asked for yet
+        size = Signal(range(self._burst + 1))
+        taken = Signal(range(self._depth + 1))  # beats asked for that have not left the FIFO
+        with m.If(left > self._burst):
+            m.d.comb += size.eq(self._burst)
+        with m.Else():
+            m.d.comb += size.eq(left)
+        ask = Signal()
+        m.d.comb += ask.eq(
+            (left != 0) & (~request.valid | request.ready) & (taken <= self._depth - self._burst)
+        )
+        with m.If(request.ready):
+            m.d.sync += request.valid.eq(0)
+        with m.If(self.start):
+            m.d.sync += [address.eq(self.address), left.eq(self.count)]
+        with m.Elif(ask):
+            m.d.sync += [
+                request.valid.eq(1),
+                request.payload.address.eq(address),
+                request.payload.beats.eq(size),
+                address.eq(address + size * c.port_bytes),
+                left.eq(left - size),
+            ]
+        pop = fifo.r_en & fifo.r_rdy
+        asked = Signal.like(size)
+        with m.If(ask & ~self.start):
+            m.d.comb += asked.eq(size)
+        with m.If(pop | ask):
+            m.d.sync += taken.eq(taken + asked - pop)
+        m.d.comb += [fifo.w_data.eq(beat.payload), fifo.w_en.eq(beat.valid)]
+
+        # Beat to word
+        parts = max(port, width) // min(port, width)
+        part = Signal(range(max(parts, 2)))
+        last = part == parts - 1
+        with m.If((pop if width > port else self.words.valid & self.words.ready)):
+            m.d.sync += part.eq(part + 1)
+            with m.If(last):
+                m.d.sync += part.eq(0)
+        if width <= port:
+            m.d.comb += [
+                self.words.valid.eq(fifo.r_rdy),
+                self.words.payload.eq(fifo.r_data.word_select(part, width)),
+                fifo.r_en.eq(self.words.ready & last),
+            ]
+        else:
+            word = self.words.payload
+            m.d.comb += fifo.r_en.eq(~self.words.valid | self.words.ready)
+            with m.If(self.words.ready):
+                m.d.sync += self.words.valid.eq(0)
+            with m.If(pop):
+                m.d.sync += word.eq((word >> port) | (fifo.r_data << (width - port)))
+                m.d.sync += self.words.valid.eq(last)
+        return m

@@ -1,0 +1,117 @@
+"""Words of tables in memory, fetched a beat at a time and many ahead."""
+
+from amaranth import Module, Signal
+from amaranth.hdl import Assert
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import Component, In, Out
+
+from hdl.config import Config
+from hdl.interfaces import ADDRESS_BITS
+from hdl.kv.fifo import StreamFIFO
+from hdl.kv.records import log2_exact
+
+__all__ = ["WordLookup"]
+
+
+class WordLookup(Component):
+    """Read 32-bit words, in order, each with a note that travels along.
+
+    The beat of the last read is kept: a word in the beat of the word before costs no read. Up to
+    ``depth`` words wait for memory, so a long latency is paid once, not once a word.
+
+    Parameters
+    ----------
+    config, note (shape), depth
+
+    Members
+    -------
+    request
+        ``address`` (byte, word aligned), ``skip`` (don't read: the word is meaningless), ``note``.
+    reply
+        ``word`` and ``note``, in order of the requests.
+    read
+        Beat addresses (bytes) to read. Every one is answered by a cycle of ``arrive``, in order.
+    arrive, beat
+        A beat of an earlier ``read`` is here; can't be refused.
+    forget
+        Pulse while nothing is in flight: drop the kept beat (memory may have changed).
+
+    Latency: request to reply 1 cycle where the beat is kept, else 2 more than the memory's.
+    """
+
+    def __init__(self, config: Config, note: data.StructLayout, depth: int):
+        self._config = config
+        self._depth = depth
+        self._note = note
+        super().__init__(
+            {
+                "request": In(
+                    stream.Signature(
+                        data.StructLayout({"address": ADDRESS_BITS, "skip": 1, "note": note})
+                    )
+                ),
+                "reply": Out(stream.Signature(data.StructLayout({"word": 32, "note": note}))),
+                "read": Out(stream.Signature(ADDRESS_BITS)),
+                "arrive": In(1),
+                "beat": In(config.port_bits),
+                "forget": In(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        lane_bits = log2_exact(self._config.port_bytes // 4)
+        beat_bits = lane_bits + 2
+        pending_layout = data.StructLayout({"fetch": 1, "lane": lane_bits, "note": self._note})
+        m.submodules.pending = pending = StreamFIFO(pending_layout, self._depth)
+        m.submodules.beats = beats = StreamFIFO(self._config.port_bits, self._depth)
+
+        # Ask: a beat that was asked for last will be in `line` when this word's turn comes.
+        request = self.request.p
+        asked = Signal(ADDRESS_BITS - beat_bits)
+        asked_valid = Signal()
+        hit = Signal()
+        m.d.comb += [
+            hit.eq(request.skip | (asked_valid & (asked == request.address[beat_bits:]))),
+            self.read.payload.eq((request.address >> beat_bits) << beat_bits),
+            self.read.valid.eq(self.request.valid & pending.i.ready & ~hit),
+            self.request.ready.eq(pending.i.ready & (hit | self.read.ready)),
+            pending.i.valid.eq(self.request.valid & (hit | self.read.ready)),
+            pending.i.p.fetch.eq(~hit),
+            pending.i.p.lane.eq(request.address[2:beat_bits]),
+            pending.i.p.note.eq(request.note),
+        ]
+        with m.If(self.read.valid & self.read.ready):
+            m.d.sync += [asked.eq(request.address[beat_bits:]), asked_valid.eq(1)]
+        with m.If(self.forget):
+            m.d.sync += asked_valid.eq(0)
+
+        # Answer. Every pending fetch has a place in `beats`: they are as deep as each other.
+        line = Signal(self._config.port_bits)
+        current = Signal(self._config.port_bits)
+        head = pending.o.p
+        room = Signal()
+        take = Signal()
+        m.d.comb += [
+            beats.i.valid.eq(self.arrive),
+            beats.i.payload.eq(self.beat),
+            room.eq(~self.reply.valid | self.reply.ready),
+            take.eq(pending.o.valid & (~head.fetch | beats.o.valid) & room),
+            pending.o.ready.eq(take),
+            beats.o.ready.eq(take & head.fetch),
+            current.eq(line),
+        ]
+        with m.If(head.fetch):
+            m.d.comb += current.eq(beats.o.payload)
+        with m.If(self.reply.ready):
+            m.d.sync += self.reply.valid.eq(0)
+        with m.If(take):
+            m.d.sync += [
+                line.eq(current),
+                self.reply.valid.eq(1),
+                self.reply.p.word.eq(current.word_select(head.lane, 32)),
+                self.reply.p.note.eq(head.note),
+            ]
+        with m.If(self.arrive):
+            m.d.sync += Assert(beats.i.ready)
+        return m

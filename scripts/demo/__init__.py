@@ -1,0 +1,1 @@
+"""The demo model's making: corpus, tokenizer, network, optimiser and export."""

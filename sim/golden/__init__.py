@@ -1,0 +1,1 @@
+"""Golden model: the chip's arithmetic in NumPy, bit for bit."""

@@ -115,9 +115,7 @@ class Config:
         )
         need(1 <= self.row_capacity <= 64, f"row_capacity={self.row_capacity}: choose 1 to 64")
         need(self.panel_ring >= 2, "panel_ring: a SwiGLU holds two panels, choose 2 or more")
-        need(
-            self.page_slots in (4, 8), f"page_slots={self.page_slots}: choose 4 or 8"
-        )
+        need(self.page_slots in (4, 8), f"page_slots={self.page_slots}: choose 4 or 8")
         need(
             self.burst_beats * self.port_bytes <= 4096 and self.burst_beats <= 256,
             f"burst_beats={self.burst_beats}: a burst may not pass 4 KiB or 256 beats",

@@ -87,9 +87,7 @@ def instruction_signature() -> Signature:
     The unit takes (ready) an instruction when it starts on it; waiting for the semaphores of
     the word and giving them is the unit's own duty, through :func:`semaphore_signature`.
     """
-    return stream.Signature(
-        data.StructLayout({"word": INSTRUCTION_BITS, "index": INDEX_BITS})
-    )
+    return stream.Signature(data.StructLayout({"word": INSTRUCTION_BITS, "index": INDEX_BITS}))
 
 
 def semaphore_signature() -> Signature:

@@ -247,7 +247,11 @@ TABLE: dict[Opcode, Definition] = {
         (Unit.MATRIX, Unit.VECTOR, Unit.KV),
         "attention of every segment of the step over its pages",
         (
-            Operand("queries", _ACT, "row r, head h, block b at + r * QUERY_STRIDE + h * HEAD_BLOCKS + b"),
+            Operand(
+                "queries",
+                _ACT,
+                "row r, head h, block b at + r * QUERY_STRIDE + h * HEAD_BLOCKS + b",
+            ),
             Operand("output", _ACT, "likewise"),
             Operand("weights", _ACT, "two buffers of row_capacity words for P"),
             Operand("offset", 32, "byte offset in a page of this layer's head 0"),

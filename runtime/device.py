@@ -1,7 +1,5 @@
 """One interface to every device: load an image, run steps of rows, read counters and faults."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,17 +7,11 @@ import numpy as np
 from compiler.image import Image
 from hdl.config import BLOCK, Config
 from hdl.isa import RESULT_TOKEN_BYTES, Counter
+from runtime.chip import ChipMaker, Progress
 from runtime.descriptor import StepSegment, encode_descriptor
 from runtime.pages import PageAllocator, Sequence
 
-__all__ = ["Device", "DeviceFault", "RowRequest", "StepResult"]
-
-Progress = Callable[[int], None]
-"""Called now and then with the cycles simulated so far in this step."""
-
-
-class DeviceFault(Exception):
-    """The chip stopped the step; the text says cause, unit and instruction. The next step may run."""
+__all__ = ["Device", "RowRequest", "StepResult"]
 
 
 @dataclass(frozen=True)
@@ -49,17 +41,16 @@ class StepResult:
     rows: int
 
 
-class Device(ABC):
-    """A chip with an image in its memory.
+class Device:
+    """A chip with an image in its memory: golden, simulated or real, all the same from here.
 
     Parameters
     ----------
-    image : compiled for this chip's configuration
+    image : compiled for the chip's configuration
+    make_chip : makes the chip around a memory (see ``runtime.chip``)
     """
 
-    name = "device"
-
-    def __init__(self, image: Image):
+    def __init__(self, image: Image, make_chip: ChipMaker):
         self.image = image
         self.config = Config(**image.manifest["config"])
         self.map = image.memory
@@ -68,10 +59,7 @@ class Device(ABC):
         self.memory = np.zeros(self.map.size, np.uint8)
         image.place(self.memory)
         self.pages = PageAllocator(self.memory, self.map, self.config.row_capacity)
-
-    @abstractmethod
-    def _execute(self, progress: Progress | None) -> dict[Counter, int]:
-        """Run the program on the descriptor in memory; ``DeviceFault`` if the chip stops."""
+        self.chip = make_chip(self.config, self.memory)
 
     def open_sequence(self) -> Sequence:
         return self.pages.open()
@@ -118,7 +106,7 @@ class Device(ABC):
         words = encode_descriptor(segments, result=self.map.result, store_logits=logits)
         at = self.map.descriptor
         self.memory[at : at + 4 * len(words)] = words.view(np.uint8)
-        counters = self._execute(progress)
+        counters = self.chip.run(self.map.program, self.map.descriptor, progress)
         for r in requests:
             r.sequence.length += len(r.tokens)
         outputs = sum(r.outputs for r in requests)
@@ -133,3 +121,4 @@ class Device(ABC):
 
     def close(self) -> None:
         """Give back what the device holds."""
+        self.chip.close()

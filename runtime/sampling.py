@@ -62,4 +62,6 @@ class Sampler:
         cumulative /= cumulative[-1]
         kept = min(int(np.searchsorted(cumulative, self.top_p)) + 1, logits.size)
         drawn = self._random.random() * cumulative[kept - 1]
-        return int(order[np.searchsorted(cumulative[:kept], drawn, side="right")])
+        # The product may round up to the last sum, which is nobody's.
+        chosen = min(int(np.searchsorted(cumulative[:kept], drawn, side="right")), kept - 1)
+        return int(order[chosen])

@@ -119,14 +119,14 @@ class DescriptorReader(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [index.eq(0), total.eq(0), body.eq(DescriptorError.NONE)]
-                m.d.sync += [row.eq(0), segment.eq(0), self.last_token.eq(0)]
-                m.d.sync += self.last_position.eq(0)
+                m.d.sync += [row.eq(0), segment.eq(0)]
                 m.d.comb += [
                     reader.start.eq(self.start),
                     reader.address.eq(self.address),
                     reader.count.eq(header_beats),
                 ]
                 with m.If(self.start):
+                    m.d.sync += [self.last_token.eq(0), self.last_position.eq(0)]
                     m.next = "HEADER"
 
             header = Signal(DescriptorError)

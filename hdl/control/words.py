@@ -90,7 +90,7 @@ class WordReader(wiring.Component):
         parts = max(port, width) // min(port, width)
         part = Signal(range(max(parts, 2)))
         last = part == parts - 1
-        with m.If((pop if width > port else self.words.valid & self.words.ready)):
+        with m.If(pop if width > port else self.words.valid & self.words.ready):
             m.d.sync += part.eq(part + 1)
             with m.If(last):
                 m.d.sync += part.eq(0)

@@ -1,6 +1,43 @@
-"""FP32 components: pipelined, one result a cycle, no valid and no stall."""
+"""FP32 components: pipelined, one result a cycle, no valid, no stall and no reset.
 
-ADD_LATENCY = 5
-MUL_LATENCY = 4
-FUNCTION_LATENCY = 8
-TERM_LATENCY = 3
+A result stands `latency` cycles after its operands. Numerics: docs/spec.md, section 1.
+"""
+
+from .add import FpAdd
+from .convert import (
+    ceil_to_int,
+    int_to_fp,
+    order_key,
+    quantise_element,
+    scale_code,
+    scale_down,
+    scale_exponent,
+)
+from .function import SpecialFunction
+from .mul import FpMul
+from .tables import Function
+from .term import BlockTerm
+
+__all__ = [
+    "ADD_LATENCY",
+    "FUNCTION_LATENCY",
+    "MUL_LATENCY",
+    "TERM_LATENCY",
+    "BlockTerm",
+    "FpAdd",
+    "FpMul",
+    "Function",
+    "SpecialFunction",
+    "ceil_to_int",
+    "int_to_fp",
+    "order_key",
+    "quantise_element",
+    "scale_code",
+    "scale_down",
+    "scale_exponent",
+]
+
+ADD_LATENCY = FpAdd.latency
+MUL_LATENCY = FpMul.latency
+FUNCTION_LATENCY = SpecialFunction.latency
+TERM_LATENCY = BlockTerm.latency

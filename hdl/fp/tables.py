@@ -8,8 +8,8 @@ piece, |u| <= 2**-8, and t = u * 2**25 a signed integer of 18 bits:
     value  = c0 + slope * t + (inner * t >> 14)          at 2**-29
     result = value >> 5                                  at 2**-24
 
-`slope` is a constant of the function that centres c1 around zero (+-8 for +-1/2, or 0), so that
-both products are 18 x 18 bits signed. The rounding of the result and the mean of the truncation
+`slope` is a constant of the function that centres c1 around zero, so that both products are
+18 x 18 bits signed. The rounding of the result and the mean of the truncation
 are in c0.
 
 The quadratic is the Taylor expansion at the centre with its cubic term economised (Chebyshev):
@@ -50,13 +50,13 @@ PIECES = 128
 T_BITS = 18  # u * 2**25
 C0_BITS = 30  # unsigned, at 2**-29
 C1_BITS = 18  # signed, at 2**-18
-C2_BITS = 14  # signed, at 2**-12
+C2_BITS = 13  # signed, at 2**-12
 INNER_SHIFT = 12 + 25 - 18
 OUTER_SHIFT = 18 + 25 - 29
 RESULT_SHIFT = 5
 
-SLOPES = {Function.EXP2: 8, Function.RECIPROCAL: -8, Function.RSQRT: 0}
-"""Multiples of t at 2**-29 that stand beside c1: 8 is a slope of one half."""
+SLOPES = {Function.EXP2: 8, Function.RECIPROCAL: -10, Function.RSQRT: 0}
+"""In sixteenths (t at 2**-29). They leave c1 within +-1/2 and the inner sum within 18 bits."""
 
 _RADIUS = Fraction(1, 256)
 _PRECISION = 160  # fraction bits of the irrational numbers below
@@ -100,7 +100,9 @@ def _quantise(taylor: tuple[Fraction, ...], slope: int) -> tuple[int, int, int]:
     c0 = round(f0 * 2**29 + 2 ** (RESULT_SHIFT - 1) + Fraction(1, 2))
     assert 0 <= c0 < 1 << C0_BITS
     assert -1 << (C1_BITS - 1) <= c1 < 1 << (C1_BITS - 1)
-    assert -1 << (C2_BITS - 1) <= c2 < 1 << (C2_BITS - 1)
+    assert 0 <= c2 < 1 << (C2_BITS - 1)
+    reach = c2 * 2 ** (T_BITS - 1) // 2**INNER_SHIFT + 1
+    assert abs(c1) + reach < 1 << (C1_BITS - 1)
     return c0, c1, c2
 
 

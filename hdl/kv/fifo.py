@@ -1,12 +1,10 @@
 """A FIFO between two streams of the same payload."""
 
-from amaranth import Module
+from amaranth import Module, Shape
 from amaranth.hdl import ShapeCastable
 from amaranth.lib import stream
 from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import Component, In, Out
-
-from amaranth import Shape
 
 __all__ = ["StreamFIFO"]
 

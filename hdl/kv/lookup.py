@@ -62,7 +62,10 @@ class WordLookup(Component):
         m = Module()
         lane_bits = log2_exact(self._config.port_bytes // 4)
         beat_bits = lane_bits + 2
-        pending_layout = data.StructLayout({"fetch": 1, "lane": lane_bits, "note": self._note})
+        # (A field of no bits, at a port of one word, is not good Verilog: then it is a constant 0.)
+        pending_layout = data.StructLayout(
+            {"fetch": 1, "lane": max(lane_bits, 1), "note": self._note}
+        )
         m.submodules.pending = pending = StreamFIFO(pending_layout, self._depth)
         m.submodules.beats = beats = StreamFIFO(self._config.port_bits, self._depth)
 

@@ -79,5 +79,6 @@ def times(value, small):
     """
     terms = [(value << i) & small[i].replicate(len(value) + i) for i in range(len(small))]
     while len(terms) > 1:
-        terms = [sum(terms[i + 1 : i + 2], terms[i]) for i in range(0, len(terms), 2)]
+        odd = terms[len(terms) & ~1 :]
+        terms = [a + b for a, b in zip(terms[0::2], terms[1::2], strict=False)] + odd
     return terms[0]

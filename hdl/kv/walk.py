@@ -11,7 +11,7 @@ from hdl.isa import Fault
 from hdl.kv.address import PageAddress
 from hdl.kv.fifo import StreamFIFO
 from hdl.kv.lookup import WordLookup
-from hdl.kv.records import fault_report, walk_request
+from hdl.kv.records import PAGE_INDEX_BITS, fault_report, walk_request
 
 __all__ = ["PageWalk"]
 
@@ -60,8 +60,9 @@ class PageWalk(Component):
     def elaborate(self, platform):
         m = Module()
         depth = 2 * self._config.page_slots
-        entry_note = data.StructLayout({"address": ADDRESS_BITS, "owner": 32, "bad": 1, "index": 16})
-        owner_note = data.StructLayout({"address": ADDRESS_BITS, "owner": 32, "bad": 1, "page": 32})
+        note = {"address": ADDRESS_BITS, "owner": 32, "bad": 1}
+        entry_note = data.StructLayout({**note, "index": PAGE_INDEX_BITS})
+        owner_note = data.StructLayout({**note, "page": 32})
         m.submodules.entries = entries = WordLookup(self._config, entry_note, depth)
         m.submodules.owners = owners = WordLookup(self._config, owner_note, depth)
         m.submodules.address = address = PageAddress(self._config)

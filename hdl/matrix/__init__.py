@@ -1,5 +1,6 @@
-"""Matrix unit: systolic array, weight loader, feeder, block-scale accumulators."""
+"""Matrix unit: systolic array, weight loader, activation feeder, block-scale accumulators."""
 
 from hdl.matrix.array import SystolicArray
+from hdl.matrix.unit import MatrixUnit
 
-__all__ = ["SystolicArray"]
+__all__ = ["MatrixUnit", "SystolicArray"]

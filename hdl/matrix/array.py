@@ -44,8 +44,8 @@ class SystolicArray(Component):
 
     Weights are double buffered. A row with ``swap`` makes the loaded weights current, for itself
     and the rows after it. A tile's beats may come from the cycle of the previous tile's swap on,
-    in any order; its swap at the earliest in the cycle after its last beat. So tiles follow each
-    other without a bubble every max(rows fed, tile_beats) cycles, whatever their load direction.
+    ``index`` ascending; its swap at the earliest in the cycle after its last beat. So tiles follow
+    each other without a bubble every max(rows fed, tile_beats) cycles, in any mix of directions.
 
     Parameters
     ----------
@@ -101,10 +101,7 @@ class SystolicArray(Component):
         c = self.config
         return [
             [
-                [
-                    Signal(signed(8), name=f"{kind}_{k}_{j}", reset_less=True)
-                    for j in range(c.cols)
-                ]
+                [Signal(signed(8), name=f"{kind}_{k}_{j}", reset_less=True) for j in range(c.cols)]
                 for k in range(c.rows)
             ]
             for kind in ("next", "weight")
@@ -140,9 +137,7 @@ class SystolicArray(Component):
                 yield i, valid, index, chunk, elements
                 if i + 1 == clusters:
                     break
-                needed = {
-                    p % width for later in range(i + 1, clusters) for p in lines(later)
-                }
+                needed = {p % width for later in range(i + 1, clusters) for p in lines(later)}
                 last = (valid, index, chunk, elements)
                 valid = Signal(name=f"{name}_valid_{i + 1}")
                 index = Signal.like(index, name=f"{name}_index_{i + 1}", reset_less=True)
@@ -215,9 +210,7 @@ class SystolicArray(Component):
     @staticmethod
     def _stage(m, enable, values, name):
         """Registers of values, loaded where ``enable``."""
-        copies = [
-            Signal.like(v, name=f"{name}_{i}", reset_less=True) for i, v in enumerate(values)
-        ]
+        copies = [Signal.like(v, name=f"{name}_{i}", reset_less=True) for i, v in enumerate(values)]
         with m.If(enable):
             m.d.sync += [r.eq(v) for r, v in zip(copies, values, strict=True)]
         return copies

@@ -50,7 +50,8 @@ def render(
         )
     # A template is a program: it can fail in any way.
     except Exception as error:
-        raise UserError(f"the model's chat template fails: {error}") from error
+        message = " ".join(str(error).split())
+        raise UserError(f"the model's chat template fails: {message}") from error
 
 
 @lru_cache(maxsize=8)

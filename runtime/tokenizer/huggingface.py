@@ -24,7 +24,8 @@ class HuggingFaceTokenizer(Tokenizer):
         try:
             self._library = Library.from_str(spec.definition)
         except Exception as error:  # the library raises no class of its own
-            raise UserError(f"tokenizer.json is damaged or not supported: {error}") from error
+            message = " ".join(str(error).split())
+            raise UserError(f"tokenizer.json is damaged or not supported: {message}") from error
         # A definition saved while training or batching would cut or pad a prompt.
         self._library.no_truncation()
         self._library.no_padding()

@@ -85,14 +85,14 @@ class SentencePieceTokenizer(ByteTokenizer):
             consider(left, left + 1)
         while candidates:
             _, left, right, merged = heapq.heappop(candidates)
-            # Either symbol may have been merged since, which makes the candidate void.
-            if following[left] != right or symbols[left] + symbols[right] != merged:
+            # Either symbol may have been merged since; the candidate is then void, and its texts
+            # are no longer these two: a pair that makes the same text again comes after it.
+            if symbols[left] + symbols[right] != merged:
                 continue
             symbols[left], symbols[right] = merged, ""
             following[left] = following[right]
             if following[right] >= 0:
                 previous[following[right]] = left
-            following[right] = -1
             consider(previous[left], left)
             consider(left, following[left])
         return [token for symbol in symbols if symbol for token in self._ids(symbol)]

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tokenizers import Tokenizer
 
 from scripts.demo.bpe import SEPARATOR, SEPARATOR_ID
@@ -25,7 +25,7 @@ def export_model(network: Llama, tokenizer: Tokenizer, folder: Path) -> int:
         for name, weight in network.named_parameters()
     }
     partial = folder / "partial"
-    save_file(weights, partial, metadata={"format": "pt"})
+    partial.write_bytes(save(weights, metadata={"format": "pt"}))
     os.replace(partial, folder / "model.safetensors")
     tokenizer.save(str(partial), pretty=False)
     os.replace(partial, folder / "tokenizer.json")

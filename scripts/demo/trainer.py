@@ -29,7 +29,7 @@ class TrainingPlan:
     adam_rate: float = 0.004
     weight_decay: float = 0.05
     warmup_steps: int = 100
-    decay_share: float = 0.6
+    decay_share: float = 0.5
     bfloat16: bool = True
     compile: bool = True
 

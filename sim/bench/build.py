@@ -138,7 +138,7 @@ def build(verilog: str, ports: list[str], *, top: str = "top", trace: bool = Fal
     )
     arguments = [
         *("--cc", "--vpi", "--assert", "-Wall", "--prefix", "Vtop", "--top-module", top),
-        *("--x-assign", "fast", "--x-initial", "fast", "--timescale", "1ns/1ps"),
+        *("--x-assign", "fast", "--x-initial", "0", "--timescale", "1ns/1ps"),
         *(["--trace-vcd"] if trace else []),
     ]
     key = _digest(

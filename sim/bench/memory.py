@@ -128,7 +128,7 @@ class MemoryReader:
             if int(self._dut.rst.value):
                 queue.clear()
             elif taking and int(port["request__valid"].value):
-                request = unpack(REQUEST, port["request__payload"].value.to_unsigned())
+                request = unpack(REQUEST, int(port["request__payload"].value))
                 _check(request, width, self._prefix)
                 low, high = self._latency
                 wait = low if low == high else self._rng.randint(low, high)
@@ -214,13 +214,13 @@ class MemoryWriter:
                 waiting.clear()
             else:
                 if taking and int(port["request__valid"].value):
-                    fields = unpack(REQUEST, port["request__payload"].value.to_unsigned())
+                    fields = unpack(REQUEST, int(port["request__payload"].value))
                     _check(fields, width, self._prefix)
                     request = Request(fields["address"], fields["beats"], self.cycle)
                     self.requests.append(request)
                     open_.append((request, []))
                 if accepting and int(port["data__valid"].value):
-                    bits = port["data__payload"].value.to_unsigned()
+                    bits = int(port["data__payload"].value)
                     request, beats = open_[0]
                     beats.append((bits & (1 << 8 * width) - 1, bits >> 8 * width))
                     self.beats += 1

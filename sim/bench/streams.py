@@ -205,7 +205,7 @@ class Sink:
             if int(self._reset.value):
                 held = None
                 continue
-            value = 0 if payload is None else payload.value.to_unsigned()
+            value = 0 if payload is None else int(payload.value)
             if held is not None and held != value:
                 raise AssertionError(f"{self._prefix}: payload changed while it was stalled")
             held = None if taking else value
@@ -247,7 +247,7 @@ class ReadPort:
         last = None
         while True:
             await edge
-            address = 0 if address_port is None else address_port.value.to_unsigned()
+            address = 0 if address_port is None else int(address_port.value)
             data = self._look(address)
             if data != last:
                 data_port.value = last = data
@@ -276,8 +276,8 @@ class WritePort:
             await edge
             cycle += 1
             if int(enable.value):
-                address = 0 if self._address is None else self._address.value.to_unsigned()
-                data = self._data.value.to_unsigned()
+                address = 0 if self._address is None else int(self._address.value)
+                data = int(self._data.value)
                 self.contents[address] = data
                 self.log.append((cycle, address, data))
 

@@ -68,7 +68,7 @@ class Semaphores:
         self._ready.value = 0
         while True:
             await edge
-            signal = self._signal.value.to_unsigned()
+            signal = int(self._signal.value)
             for s in range(SEMAPHORES):
                 one = signal >> s & 1
                 self.given[s] += one
@@ -78,7 +78,7 @@ class Semaphores:
                 granted = 0
             await settle
             if int(self._valid.value) and not self._stall.step():
-                mask = self._mask.value.to_unsigned()
+                mask = int(self._mask.value)
                 wanted = [s for s in range(SEMAPHORES) if mask >> s & 1]
                 if all(self.counts[s] for s in wanted):
                     for s in wanted:
@@ -117,7 +117,7 @@ class UnitMonitor:
             self.blocked += levels[2]
             if int(dut.fault__valid.value):
                 report = {
-                    name: getattr(dut, f"fault__{name}").value.to_unsigned()
+                    name: int(getattr(dut, f"fault__{name}").value)
                     for name in ("cause", "detail", "address", "index")
                 }
                 assert self._expect, f"unexpected fault {report}"

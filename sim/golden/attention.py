@@ -11,6 +11,7 @@ from sim.golden.kv import KVCache
 
 __all__ = ["attend_segment", "softmax_page"]
 
+
 def softmax_page(
     scores: np.ndarray,
     takes_part: np.ndarray,

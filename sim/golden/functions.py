@@ -47,7 +47,6 @@ def exp2(x: ArrayLike) -> Float:
     result = np.where(large, np.where(sign == 1, 0, _INFINITY), result)
     # x < -126: -126 has the exponent field 133 and this mantissa.
     result = np.where((sign == 1) & (exponent == 133) & (mantissa > 0x7C0000), 0, result)
-    result = np.where(exponent == 0, 0x3F800000, result)
     return _pack(np.where((exponent == 255) & (mantissa != 0), _NAN, result))
 
 

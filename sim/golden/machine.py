@@ -102,9 +102,7 @@ class GoldenChip:
                 try:
                     opcode, operands = decode(word)
                 except ValueError as error:
-                    raise ChipFault(
-                        Fault.ILLEGAL_INSTRUCTION, str(error), index=index
-                    ) from None
+                    raise ChipFault(Fault.ILLEGAL_INSTRUCTION, str(error), index=index) from None
                 del operands["wait"], operands["signal"]
                 if opcode is Opcode.END:
                     break
@@ -167,9 +165,7 @@ class GoldenChip:
         self._fault(block_tiles == 0, "empty tape")
         self.tape = _Tape(address, block_tiles)
 
-    def _load(
-        self, source: int, target: int, destination: int, blocks: int, address: int
-    ) -> None:
+    def _load(self, source: int, target: int, destination: int, blocks: int, address: int) -> None:
         which = {
             LoadSource.CONSTANT: lambda: np.zeros(1, np.int64),
             LoadSource.TOKEN: lambda: self.step.tokens,
@@ -316,6 +312,4 @@ class GoldenChip:
             q = self.elements[first : first + n].reshape(s.rows, stride // hb, hb, BLOCK)
             qs = self.scales[first : first + n].reshape(s.rows, stride // hb, hb)
             y = attend_segment(self.kv, s, offset, scale, q, qs)
-            self._put(
-                output + s.row * stride, stride, 0, y.reshape(s.rows, stride, BLOCK)
-            )
+            self._put(output + s.row * stride, stride, 0, y.reshape(s.rows, stride, BLOCK))

@@ -142,7 +142,7 @@ def test_long_text_is_quick() -> None:
 
 def test_sentencepiece_special_tokens() -> None:
     spec = sentencepiece(["a", "b", "\u2581", "\u2581a"], [-1.0, -2.0, -3.0, 0.0], llama2c=False)
-    a, b, space, space_a = range(259, 263)
+    b, space, space_a = range(260, 263)
     tokenizer = make(spec)
     # As llama.cpp: a text after a special token has its space too.
     assert tokenizer.encode("a</s>a b") == [1, space_a, 2, space_a, space, b]
@@ -179,7 +179,8 @@ def byte_pair(merges: list[str], pre: str = "gpt-2", **changes: Any) -> BytePair
     return BytePairSpec(**(values | changes))
 
 
-MERGES = ["1 2", "12 3", "a b", "Ġ a", "Ġa b", "n '", "' t", "ab c", "Ġ Ġ", "a bc", "123 4"]
+MERGES = ["1 2", "12 3", "a b", "Ġ a", "Ġa b", "n '", "' t", "ab c", "Ġ Ġ", "123 4"]
+BOS = 256 + len(MERGES)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ MERGES = ["1 2", "12 3", "a b", "Ġ a", "Ġa b", "n '", "' t", "ab c", "Ġ Ġ", 
         ("llama-bpe", "1234", ["123", "4"]),
         ("qwen2", "123", ["1", "2", "3"]),
         ("tekken", "123", ["1", "2", "3"]),
-        ("gpt-2", "ab   ab", ["ab", "  ", "Ġab"]),
+        ("gpt-2", "ab   ab", ["ab", "ĠĠ", "Ġ", "ab"]),
         ("gpt-2", "n't", ["n", "'t"]),
         ("llama-bpe", "n'T", ["n", "'", "T"]),
         ("llama-bpe", "abc", ["abc"]),
@@ -286,7 +287,7 @@ def tokenizers() -> dict[str, Tokenizer]:
     byte_level = byte_level_library(MERGES, False)
     byte_level.enable_truncation(3)
     byte_level.enable_padding(length=40)
-    huggingface = HuggingFaceSpec(vocab=300, bos_id=267, definition=byte_level.to_str())
+    huggingface = HuggingFaceSpec(vocab=300, bos_id=BOS, definition=byte_level.to_str())
     metaspace = HuggingFaceSpec(vocab=300, definition=metaspace_library().to_str())
     pieces = ["a", "b", "\u2581", "\u2581a", "ab"]
     return {
@@ -413,7 +414,6 @@ def test_chat() -> None:
     ("template", "text"),
     [
         ("{{ messages[0] | tojson }}", '{"role": "user", "content": "<é>"}'),
-        ("{{ messages | tojson(indent=1) }}"[:14] + "}}", "<é>"),
         ("{% generation %}{{ messages[0].content }}{% endgeneration %}!", "<é>!"),
         ("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01"),
         ("{% if tools is none and not documents %}plain{% endif %}", "plain"),
@@ -423,8 +423,6 @@ def test_chat() -> None:
     ],
 )
 def test_template_semantics(template: str, text: str) -> None:
-    if "messages |" in template:
-        template = "{{ messages[0].content }}"
     rendered = chat_tokenizer(template).render_chat([{"role": "user", "content": "<é>"}])
     assert rendered == text
 
@@ -441,8 +439,9 @@ def test_template_semantics(template: str, text: str) -> None:
     ],
 )
 def test_template_refusals(template: str | None, word: str) -> None:
-    with pytest.raises(UserError, match=word):
+    with pytest.raises(UserError, match=word) as caught:
         chat_tokenizer(template).chat([{"role": "bad", "content": ""}])
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -459,7 +458,7 @@ def test_specs_survive_json(spec: TokenizerSpec) -> None:
 
 def test_tokenizer_of_a_gguf(tmp_path: Path) -> None:
     spec = byte_pair(MERGES)
-    config = small_config(vocab=272, bos_id=267, eos_ids=(268,))
+    config = small_config(vocab=272, bos_id=BOS, eos_ids=(BOS + 1,))
     metadata: dict[str, Any] = {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",
@@ -472,8 +471,8 @@ def test_tokenizer_of_a_gguf(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", config, random_tensors(config), metadata=metadata)
     tokenizer = make(load_checkpoint(path).tokenizer)
     assert tokenizer.encode("ab 123") == make(byte_pair(MERGES, add_bos=True)).encode("ab 123")
-    assert tokenizer.chat([{"role": "user", "content": "ab"}])[0] == 267
-    assert tokenizer.eos_ids == (268,)
+    assert tokenizer.chat([{"role": "user", "content": "ab"}])[0] == BOS
+    assert tokenizer.eos_ids == (BOS + 1,)
     # The same as another model's tokenizer.
     other = write_llama2c(tmp_path / "m.bin", config, random_tensors(config))
     assert make(load_checkpoint(other, path).tokenizer).encode("ab") == tokenizer.encode("ab")
@@ -496,14 +495,14 @@ def test_tokenizer_of_a_directory(tmp_path: Path) -> None:
     }
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     tokenizer = make(load_checkpoint(tmp_path).tokenizer)
-    assert tokenizer.encode("12") == [267, *library.encode("12").ids]
-    assert tokenizer.eos_ids == (2, 268)
+    assert tokenizer.encode("12") == [BOS, *library.encode("12").ids]
+    assert tokenizer.eos_ids == (2, BOS + 1)
     assert tokenizer.render_chat([], add_generation_prompt=True) == "<bos>assistant:"
     (tmp_path / "chat_template.jinja").write_text("{{ eos_token }}")
     assert make(load_checkpoint(tmp_path).tokenizer).render_chat([]) == "<eos>"
     path = write_llama2c(tmp_path / "m.bin", config, random_tensors(config))
     for given_path in (tmp_path, tmp_path / "tokenizer.json"):
-        assert make(load_checkpoint(path, given_path).tokenizer).encode("12")[0] == 267
+        assert make(load_checkpoint(path, given_path).tokenizer).encode("12")[0] == BOS
 
 
 def test_tokenizer_beside_llama2c(tmp_path: Path) -> None:
@@ -549,6 +548,14 @@ def test_damaged_tokenizer_files(
 # Tokens of llama-cpp-python 0.3.36 for this model.
 SMOLLM2_TOKENS = {
     "The capital of France is": [504, 3575, 282, 4649, 314],
+    "  leading spaces": [216, 2899, 5600],
+    "tabs\tand\nnewlines\r\n\r\n  x": [100, 7366, 197, 397, 198, 2241, 5110, 18682, 216, 1792],
+    "don't I'LL we'Ve": [12420, 982, 339, 23, 16421, 392, 23, 25917],
+    "123 1,234.56 ½": [33, 34, 35, 216, 33, 28, 34, 35, 36, 30, 37, 38, 216, 16738],
+    "日本語": [23274, 115, 40993, 179, 120, 248],
+    "flag🇫🇷": [17631, 10813, 225, 121, 10813, 225, 132],
+    " a  b   c    d": [253, 216, 278, 256, 265, 333, 287],
+    "<|im_start|>user\nhi<|im_end|>": [1, 4093, 198, 6004, 2],
 }
 
 
@@ -558,4 +565,5 @@ def test_smollm2() -> None:
     tokenizer = make(load_checkpoint(resolve("smollm2")).tokenizer)
     for text, tokens in SMOLLM2_TOKENS.items():
         assert tokenizer.encode(text) == tokens
-        assert tokenizer.decode(tokens) == text
+        plain = text.replace("<|im_start|>", "").replace("<|im_end|>", "")
+        assert tokenizer.decode(tokens) == plain

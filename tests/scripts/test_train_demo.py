@@ -161,8 +161,9 @@ def test_a_resumed_run_equals_an_unbroken_one(source):
 def test_a_checkpoint_of_another_run_is_refused(source, tmp_path, capsys):
     pytest.importorskip("torch", reason="training needs PyTorch")
     _run(source, tmp_path, 1, capsys)
-    arguments = ["--source", source, "--checkpoint", tmp_path / "state.pt", "--no-compile"]
-    assert main([str(a) for a in ["--steps", 2, "--seed", 5, *arguments]]) == 2
+    state, out = tmp_path / "state.pt", tmp_path / "not-written"
+    arguments = ["--steps", 2, "--source", source, "--checkpoint", state, "--out", out]
+    assert main([str(a) for a in [*arguments, "--seed", 5, "--no-compile"]]) == 2
     assert "other options; start over with --fresh" in capsys.readouterr().err
 
 

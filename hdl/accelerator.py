@@ -1,0 +1,163 @@
+"""The whole chip: wiring only."""
+
+from amaranth.hdl import Cat, Module, ResetInserter
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hdl.config import Config
+from hdl.control.axi_lite import axi4_lite_signature
+from hdl.control.controller import Controller
+from hdl.control.dispatch import QUEUES
+from hdl.isa import Counter
+from hdl.kv import KVUnit
+from hdl.matrix import MatrixUnit
+from hdl.memory import (
+    ActivationMemory,
+    ConstantMemory,
+    MemoryPort,
+    RowLoader,
+    RowMemory,
+    TapeReader,
+)
+from hdl.memory.axi import axi4_signature
+from hdl.vector import VectorUnit
+
+__all__ = ["Accelerator"]
+
+
+class Accelerator(wiring.Component):
+    """A Serrano chip.
+
+    Members
+    -------
+    s_axil : In(axi4_lite_signature)
+        Host registers (``hdl.isa.HostRegister``).
+    m_axi : Out(axi4_signature)
+        Memory.
+    irq : Out(1)
+        A step has ended.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__(
+            {
+                "s_axil": In(axi4_lite_signature()),
+                "m_axi": Out(axi4_signature(config)),
+                "irq": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        c = self.config
+        m.submodules.control = control = Controller(c)
+        m.submodules.port = port = MemoryPort(c)
+        unit = ResetInserter(control.unit_reset)
+        tape, load, kv = TapeReader(c), RowLoader(c), KVUnit(c)
+        matrix, vector = MatrixUnit(c), VectorUnit(c)
+        rows, constants, activations = RowMemory(c), ConstantMemory(c), ActivationMemory(c)
+        m.submodules.tape = unit(tape)
+        m.submodules.load = unit(load)
+        m.submodules.matrix = unit(matrix)
+        m.submodules.vector = unit(vector)
+        m.submodules.kv = unit(kv)
+        m.submodules.rows = rows
+        m.submodules.constants = constants
+        m.submodules.activations = activations
+
+        connect(m, flipped(self.s_axil), control.bus)
+        connect(m, port.axi, flipped(self.m_axi))
+        m.d.comb += self.irq.eq(control.irq)
+
+        # Instructions, semaphores, faults
+        units = {"tape": tape, "load": load, "matrix": matrix, "vector": vector, "kv": kv}
+        for name, u in units.items():
+            connect(m, getattr(control, name), u.instruction)
+            connect(m, u.semaphore, getattr(control, f"semaphore_{name}"))
+            connect(m, u.fault, getattr(control, f"fault_{name}"))
+            if hasattr(u, "model"):
+                m.d.comb += u.model.eq(control.model)
+            if hasattr(u, "step"):
+                m.d.comb += u.step.eq(control.step)
+        connect(m, port.fault, control.fault_port)
+        connect(m, load.rows, control.rows)
+        connect(m, kv.segments, control.segments)
+        connect(m, vector.outputs, control.outputs)
+        m.d.comb += [
+            port.base.eq(control.base),
+            port.limit.eq(control.limit),
+            port.abort.eq(control.port_abort),
+            control.port_idle.eq(port.idle),
+            control.tape_left.eq(tape.left),
+        ]
+
+        # Memory port
+        connect(m, control.memory, port.control)
+        connect(m, kv.walk, port.walk)
+        connect(m, load.memory, port.load)
+        connect(m, kv.pages, port.pages)
+        connect(m, tape.memory, port.tape)
+        connect(m, kv.memory, port.kv)
+        connect(m, vector.memory, port.rows)
+
+        # Tape and pages to the array
+        connect(m, tape.tape_elements, matrix.tape_elements)
+        connect(m, tape.tape_scales, matrix.tape_scales)
+        connect(m, kv.matrix_visits, matrix.visits)
+        connect(m, kv.vector_visits, vector.visits)
+        connect(m, matrix.page_elements, kv.page_elements)
+        connect(m, matrix.key_scales, kv.key_scales)
+        connect(m, vector.value_scales, kv.value_scales)
+        connect(m, vector.append, kv.append)
+        m.d.comb += kv.slot_release.eq(matrix.slot_release)
+
+        # Matrix and vector unit: panels and credits
+        connect(m, vector.panel_read, matrix.panel_read)
+        for name in ("ring_produce", "output_produce", "weights_release"):
+            m.d.comb += getattr(vector, name).eq(getattr(matrix, name))
+        for name in ("ring_release", "output_release", "weights_produce"):
+            m.d.comb += getattr(matrix, name).eq(getattr(vector, name))
+
+        # On-chip memories
+        connect(m, matrix.activations, activations.read)
+        connect(m, vector.activation_write, activations.write)
+        connect(m, vector.row_read, rows.read)
+        connect(m, vector.row_write, rows.write)
+        connect(m, load.row_write, rows.load)
+        connect(m, vector.constant_read, constants.read)
+        connect(m, load.constant_write, constants.load)
+
+        # Activity and counters
+        events = control.events
+        for name, u in units.items():
+            activity = u.activity
+            for state in ("busy", "starved", "blocked"):
+                counter = Counter[f"{name}_{state}".upper()]
+                m.d.comb += events[counter.value].eq(getattr(activity, state))
+        m.d.comb += control.active.eq(
+            Cat(
+                units[q.name.lower()].activity.busy
+                | units[q.name.lower()].activity.starved
+                | units[q.name.lower()].activity.blocked
+                for q in QUEUES
+            )
+        )
+        beats = {
+            Counter.READ_TAPE_BEATS: port.tape_beat,
+            Counter.READ_KV_BEATS: port.pages_beat,
+            Counter.READ_PROGRAM_BEATS: port.control_beat,
+            Counter.READ_ROW_BEATS: port.load_beat,
+            Counter.READ_WALK_BEATS: port.walk_beat,
+            Counter.WRITE_KV_BEATS: port.kv_beat,
+            Counter.WRITE_ROW_BEATS: port.rows_beat,
+        }
+        for counter, pulse in beats.items():
+            m.d.comb += events[counter.value].eq(pulse)
+        reads = [pulse for counter, pulse in beats.items() if counter.name.startswith("READ")]
+        m.d.comb += [
+            events[Counter.PORT_BUSY.value].eq(Cat(*reads).any()),
+            events[Counter.FEED_ROWS.value].eq(matrix.fed),
+            control.progress.eq(Cat(*beats.values()).any()),
+        ]
+        return m

@@ -1,0 +1,248 @@
+"""The controller: doorbell to done, and every fault in between."""
+
+from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hdl.config import Config
+from hdl.control.axi_lite import axi4_lite_signature
+from hdl.control.counters import Counters
+from hdl.control.descriptor import DescriptorReader
+from hdl.control.dispatch import QUEUES, Dispatcher
+from hdl.control.faults import FaultRecord
+from hdl.control.registers import HostRegisters
+from hdl.control.semaphores import SemaphoreFile
+from hdl.interfaces import (
+    ADDRESS_BITS,
+    ROW_BITS,
+    fault_signature,
+    instruction_signature,
+    model_layout,
+    read_client,
+    read_port,
+    row_entry,
+    segment_entry,
+    semaphore_signature,
+    step_layout,
+)
+from hdl.isa import Counter, DescriptorError, Fault, ModelRegister, Unit
+
+__all__ = ["FAULT_SOURCES", "Controller"]
+
+FAULT_SOURCES = ("port", *(u.name.lower() for u in QUEUES))
+"""Who reports faults beside the controller itself, first served first."""
+
+_QUIET_CYCLES = 8  # all units idle for so long: nothing is on its way between two of them
+
+
+class Controller(wiring.Component):
+    """Runs one step for each doorbell.
+
+    A step: clear counters and semaphores, read the descriptor, dispatch the program, and after END
+    wait until every unit and the memory port are idle. A fault of anyone, the watchdog or the
+    host's abort stops it: ``unit_reset`` is held until the memory port has drained, the first fault is
+    kept in the record, and the next doorbell starts afresh. A doorbell while busy is ignored.
+
+    Members
+    -------
+    bus : In(axi4_lite_signature)
+    irq : Out(1)
+        Level: a step has ended, enabled and not acknowledged.
+    base, limit : Out(40)
+        Window of legal memory addresses.
+    tape, load, matrix, vector, kv : Out(instruction_signature)
+    semaphore_tape, ... : In(semaphore_signature)
+    fault_port, fault_tape, ... : In(fault_signature)
+    active : In(5), tape_left : In(1), port_idle : In(1)
+        A bit for each unit of ``QUEUES`` that works on an instruction; unread tape; port drained.
+    progress : In(1)
+        A memory beat moved: feeds the watchdog.
+    events : In(len(Counter))
+        Counter events but those that the controller makes itself (CYCLES, INSTRUCTIONS).
+    unit_reset : Out(1), port_abort : Out(1)
+        Resets every unit; makes the memory port drop what it has on its way.
+    model, step : Out; rows, segments, outputs : In(read_port)
+    memory : Out(read_client)
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        names = [u.name.lower() for u in QUEUES]
+        super().__init__(
+            {
+                "bus": In(axi4_lite_signature()),
+                "irq": Out(1),
+                "base": Out(ADDRESS_BITS),
+                "limit": Out(ADDRESS_BITS),
+                **{n: Out(instruction_signature()) for n in names},
+                **{f"semaphore_{n}": In(semaphore_signature()) for n in names},
+                **{f"fault_{n}": In(fault_signature()) for n in FAULT_SOURCES},
+                "active": In(len(QUEUES)),
+                "tape_left": In(1),
+                "port_idle": In(1),
+                "progress": In(1),
+                "events": In(len(Counter)),
+                "unit_reset": Out(1),
+                "port_abort": Out(1),
+                "model": Out(model_layout()),
+                "step": Out(step_layout()),
+                "rows": In(read_port(6, row_entry())),
+                "segments": In(read_port(6, segment_entry())),
+                "outputs": In(read_port(6, ROW_BITS)),
+                "memory": Out(read_client(config)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        c = self._config
+        m.submodules.registers = registers = HostRegisters(c)
+        m.submodules.counters = counters = Counters()
+        reset = self.unit_reset
+        m.submodules.descriptor = descriptor = ResetInserter(reset)(DescriptorReader(c))
+        m.submodules.dispatch = dispatch = ResetInserter(reset)(Dispatcher(c))
+        m.submodules.semaphores = semaphores = SemaphoreFile(len(QUEUES))
+
+        for i, unit in enumerate(QUEUES):
+            name = unit.name.lower()
+            connect(m, getattr(dispatch, name), flipped(getattr(self, name)))
+            # The unit's side is an output of the unit, an input here: hand it through.
+            connect(m, flipped(getattr(self, f"semaphore_{name}")), getattr(semaphores, f"unit{i}"))
+        for name in ("rows", "segments", "outputs"):
+            connect(m, flipped(getattr(self, name)), getattr(descriptor, name))
+        connect(m, flipped(self.bus), registers.bus)
+        m.d.comb += [
+            self.base.eq(registers.base),
+            self.limit.eq(registers.limit),
+            self.model.eq(dispatch.model),
+            self.step.eq(descriptor.step),
+            descriptor.address.eq(registers.descriptor),
+            dispatch.program.eq(registers.program),
+            registers.counter_data.eq(counters.data),
+            counters.index.eq(registers.counter_index),
+        ]
+
+        # One read client for two readers, never at work at the same time
+        reading = Signal()  # 0: descriptor, 1: program
+        request = self.memory.request
+        for i, client in enumerate((descriptor.memory, dispatch.memory)):
+            with m.If(reading == i):
+                m.d.comb += [
+                    request.valid.eq(client.request.valid),
+                    request.payload.eq(client.request.payload),
+                    client.request.ready.eq(request.ready),
+                    client.data.valid.eq(self.memory.data.valid),
+                ]
+            m.d.comb += client.data.payload.eq(self.memory.data.payload)
+
+        running, quiet = Signal(), Signal()
+        watch = Signal(32)  # cycles without progress
+        m.d.comb += [
+            counters.events.eq(self.events),
+            counters.events[Counter.CYCLES.value].eq(1),
+            counters.events[Counter.INSTRUCTIONS.value].eq(dispatch.dispatched),
+            counters.enable.eq(running),
+        ]
+
+        record = self._fault_record(m, registers, descriptor, dispatch, semaphores, watch, quiet)
+
+        quiet_cycles = Signal(range(_QUIET_CYCLES + 1))
+        m.d.comb += quiet.eq(quiet_cycles == _QUIET_CYCLES)
+        with m.If(registers.acknowledge):
+            m.d.sync += self.irq.eq(0)
+        with m.If(self.progress | dispatch.dispatched | ~running):
+            m.d.sync += watch.eq(0)
+        with m.Else():
+            m.d.sync += watch.eq(watch + 1)
+
+        def finish():
+            m.d.sync += [registers.done.eq(1), self.irq.eq(registers.interrupt_enable)]
+            m.next = "IDLE"
+
+        with m.FSM() as fsm:
+            m.d.comb += [running.eq(~fsm.ongoing("IDLE")), registers.busy.eq(running)]
+            with m.State("IDLE"):
+                m.d.sync += [reading.eq(0), quiet_cycles.eq(0)]
+                m.d.comb += reset.eq(1)  # every step starts from reset
+                with m.If(registers.doorbell):
+                    m.d.comb += [counters.clear.eq(1), semaphores.clear.eq(1)]
+                    m.d.comb += record.clear.eq(1)
+                    m.d.sync += [registers.done.eq(0), self.irq.eq(0)]
+                    m.next = "START"
+            with m.State("START"):
+                m.d.comb += descriptor.start.eq(1)
+                m.next = "DESCRIPTOR"
+            with m.State("DESCRIPTOR"):
+                with m.If(record.found):
+                    m.next = "ABORT"
+                with m.Elif(descriptor.done & (descriptor.error == DescriptorError.NONE)):
+                    m.d.comb += dispatch.start.eq(1)
+                    m.d.sync += reading.eq(1)
+                    m.next = "RUN"
+            with m.State("RUN"):
+                with m.If(dispatch.ended & ~self.active.any() & self.port_idle):
+                    with m.If(~quiet):
+                        m.d.sync += quiet_cycles.eq(quiet_cycles + 1)
+                with m.Else():
+                    m.d.sync += quiet_cycles.eq(0)
+                with m.If(record.found):
+                    m.next = "ABORT"
+                with m.Elif(quiet & ~self.tape_left):
+                    finish()
+            with m.State("ABORT"):
+                m.d.comb += [reset.eq(1), self.port_abort.eq(1)]
+                with m.If(self.port_idle):
+                    finish()
+        return m
+
+    def _fault_record(self, m, registers, descriptor, dispatch, semaphores, watch, quiet):
+        """Collects every reason to stop; returns the record."""
+        model = self.model
+        written, register = dispatch.model_written, dispatch.model_register
+        own = [  # condition, cause, detail: the controller's own reasons
+            (
+                descriptor.done & (descriptor.error != DescriptorError.NONE),
+                Fault.BAD_DESCRIPTOR,
+                descriptor.error,
+            ),
+            (
+                written
+                & (register == ModelRegister.VOCABULARY.value)
+                & (descriptor.last_token >= model.vocabulary),
+                Fault.BAD_DESCRIPTOR,
+                DescriptorError.TOKEN,
+            ),
+            (
+                written
+                & (register == ModelRegister.CONTEXT.value)
+                & (descriptor.last_position >= model.context),
+                Fault.BAD_DESCRIPTOR,
+                DescriptorError.POSITION,
+            ),
+            (dispatch.fault != Fault.NONE, dispatch.fault, 0),
+            (semaphores.overflow, Fault.SEMAPHORE, 0),
+            (quiet & self.tape_left, Fault.TAPE_LEFT, 0),
+            (registers.abort & registers.busy, Fault.WATCHDOG, 1),
+            ((watch >= registers.watchdog) & (registers.watchdog != 0), Fault.WATCHDOG, 0),
+        ]
+        units = [Unit.CONTROL if n == "port" else Unit[n.upper()] for n in FAULT_SOURCES]
+        m.submodules.record = record = FaultRecord((*units, *[Unit.CONTROL] * len(own)))
+        for i, name in enumerate(FAULT_SOURCES):
+            connect(m, flipped(getattr(self, f"fault_{name}")), getattr(record, f"source{i}"))
+        for i, (condition, cause, detail) in enumerate(own, len(FAULT_SOURCES)):
+            source = getattr(record, f"source{i}")
+            m.d.comb += [
+                source.valid.eq(condition),
+                source.cause.eq(cause),
+                source.detail.eq(detail),
+                source.index.eq(dispatch.index),
+            ]
+        m.d.comb += [
+            registers.faulted.eq(record.found & registers.done),
+            registers.cause.eq(record.cause),
+            registers.detail.eq(record.detail),
+            registers.unit.eq(record.unit),
+            registers.index.eq(record.index),
+            registers.address.eq(record.address),
+        ]
+        return record

@@ -1,0 +1,185 @@
+"""Fetching pages into slots, in the order of the visits."""
+
+from amaranth import Module, Mux, Signal
+from amaranth.hdl import Assert
+from amaranth.lib import stream
+from amaranth.lib.wiring import Component, In, Out
+
+from hdl.config import PAGE_TOKENS, Config
+from hdl.interfaces import ADDRESS_BITS, model_layout, read_client, visit_layout
+from hdl.kv.fifo import StreamFIFO
+from hdl.kv.records import log2_exact, visit_record
+from hdl.kv.slots import slot_write
+
+__all__ = ["PageFetch"]
+
+REQUEST_BEATS = 256
+"""Longest request of a read client."""
+
+
+class PageFetch(Component):
+    """Read the head of a page (K half, V half) for every visit; pass the visit on when it is here.
+
+    Pages are requested while a slot is free, up to ``page_slots`` ahead, so that the beats of one
+    follow those of the one before without a gap.
+
+    Members
+    -------
+    records, frames
+        Visits and the addresses of their pages, in step; both transfer in the same cycle.
+    open
+        Pages may be requested (all appends of the layer are in memory).
+    memory
+        Reads of up to 256 beats.
+    write
+        To :class:`~hdl.kv.slots.PageSlots`; two cycles after the beat at the most.
+    visits
+        Visits whose slot is filled, readable from this cycle.
+    slot_release
+        Pulse: the oldest slot in use is free.
+    expecting
+        Requested beats are on their way, or a request waits to be taken.
+    full
+        No slot is free.
+    idle
+        Nothing inside (slots may still be in use).
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        super().__init__(
+            {
+                "model": In(model_layout()),
+                "records": In(stream.Signature(visit_record(config))),
+                "frames": In(stream.Signature(ADDRESS_BITS)),
+                "open": In(1),
+                "memory": Out(read_client(config)),
+                "write": Out(slot_write(config)),
+                "visits": Out(stream.Signature(visit_layout(config))),
+                "slot_release": In(1),
+                "expecting": Out(1),
+                "full": Out(1),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        slots = config.page_slots
+        port_bytes = config.port_bytes
+        element_shift = log2_exact(1024 // port_bytes)
+        scale_beats = PAGE_TOKENS // port_bytes
+        beat_bits = 4 + element_shift + 2  # of a page: 2 * (HEAD_BLOCKS << element_shift) + scales
+        element_beats = Signal(4 + element_shift)  # of a half
+        page_beats = Signal(beat_bits)
+        m.d.sync += [
+            element_beats.eq(self.model.head_blocks << element_shift),
+            page_beats.eq((self.model.head_blocks << (element_shift + 1)) + (2 * scale_beats)),
+        ]
+
+        # Slots: taken when a page's first request is prepared, free again by slot_release.
+        free = Signal(range(slots + 1), init=slots)
+        slot = Signal(range(slots))
+        take = Signal()
+        m.d.sync += free.eq(free + self.slot_release - take)
+        m.d.comb += self.full.eq(free == 0)
+        with m.If(self.slot_release):
+            m.d.sync += Assert(free != slots)
+
+        # Ask for pages.
+        m.submodules.coming = coming = StreamFIFO(visit_layout(config), slots)
+        request = self.memory.request
+        offset = Signal(32)
+        left = Signal(beat_bits)
+        last = Signal()
+        m.d.comb += [
+            last.eq(left <= REQUEST_BEATS),
+            request.p.beats.eq(Mux(last, left, REQUEST_BEATS)),
+            coming.i.payload.eq(self.records.p.visit),
+            coming.i.p.slot.eq(slot),
+            coming.i.valid.eq(take),
+        ]
+        with m.FSM() as fsm:
+            with m.State("NEXT"):
+                m.d.comb += [
+                    take.eq(
+                        self.open
+                        & self.records.valid
+                        & self.frames.valid
+                        & coming.i.ready
+                        & ~self.full
+                    ),
+                    self.records.ready.eq(take),
+                    self.frames.ready.eq(take),
+                ]
+                m.d.sync += [
+                    request.p.address.eq(self.frames.payload),
+                    offset.eq(self.records.p.offset),
+                    left.eq(page_beats),
+                ]
+                with m.If(take):
+                    m.d.sync += slot.eq(slot + 1)
+                    m.next = "ADDRESS"
+            with m.State("ADDRESS"):
+                m.d.sync += request.p.address.eq(request.p.address + offset)
+                m.next = "ASK"
+            with m.State("ASK"):
+                m.d.comb += request.valid.eq(1)
+                with m.If(request.ready):
+                    m.d.sync += [
+                        request.p.address.eq(request.p.address + REQUEST_BEATS * port_bytes),
+                        left.eq(left - REQUEST_BEATS),
+                    ]
+                    with m.If(last):
+                        m.next = "NEXT"
+
+        # Take the beats: K elements, K scales, V elements, V scales.
+        beat = self.memory.data
+        scales = Signal()
+        value = Signal()
+        fill_slot = Signal(range(slots))
+        count = Signal(range(max(config.slot_beats, 2)))
+        part_end = Signal()
+        page_end = Signal()
+        m.d.comb += [
+            part_end.eq(beat.valid & (count == Mux(scales, scale_beats, element_beats) - 1)),
+            page_end.eq(part_end & scales & value),
+        ]
+        m.d.sync += [
+            self.write.enable.eq(beat.valid),
+            self.write.scales.eq(scales),
+            self.write.value.eq(value),
+            self.write.slot.eq(fill_slot),
+            self.write.beat.eq(count),
+        ]
+        with m.If(beat.valid):
+            m.d.sync += [self.write.data.eq(beat.payload), count.eq(count + 1)]
+        with m.If(part_end):
+            m.d.sync += [count.eq(0), scales.eq(~scales), value.eq(value ^ scales)]
+        with m.If(page_end):
+            m.d.sync += fill_slot.eq(fill_slot + 1)
+
+        # Pages on their way, and pages that are here but whose visit is not passed on.
+        expected = Signal(range(slots + 1))
+        written = Signal()
+        here = Signal(range(slots + 1))
+        sent = Signal()
+        m.d.sync += [
+            expected.eq(expected + take - page_end),
+            written.eq(page_end),
+            here.eq(here + written - sent),
+        ]
+        m.d.comb += [
+            self.visits.payload.eq(coming.o.payload),
+            self.visits.valid.eq(here != 0),
+            coming.o.ready.eq(self.visits.ready & (here != 0)),
+            sent.eq(self.visits.valid & self.visits.ready),
+            self.expecting.eq(expected != 0),
+            self.idle.eq(fsm.ongoing("NEXT") & ~coming.o.valid),
+        ]
+        with m.If(beat.valid):
+            m.d.sync += Assert(expected != 0)
+        with m.If(self.visits.valid):
+            m.d.sync += Assert(coming.o.valid)
+        return m

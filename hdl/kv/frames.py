@@ -1,0 +1,143 @@
+"""PREPARE: where every row of the step is appended."""
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import stream
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out
+from amaranth.utils import bits_for
+
+from hdl.config import PAGE_TOKENS, Config
+from hdl.interfaces import ADDRESS_BITS, ROW_BITS, read_port, segment_entry, step_layout
+from hdl.kv.fifo import StreamFIFO
+from hdl.kv.records import fill_record, frame_layout, walk_request
+
+__all__ = ["RowFrames"]
+
+
+class RowFrames(Component):
+    """One walk a (segment, page that gets rows); the frame table keeps the outcome by row.
+
+    Members
+    -------
+    start, done
+        Pulses. ``done`` comes with the last row's entry written.
+    segments
+        Segment table.
+    walk, pages
+        To and from :class:`~hdl.kv.walk.PageWalk`, while a PREPARE runs.
+    frame
+        Read port of the table: address = row.
+    empty_segment
+        Pulse: a segment without rows; PREPARE stays unfinished.
+
+    A segment costs 3 cycles, a page 2 more, a row 1 to fill; segments ahead of the fill.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        super().__init__(
+            {
+                "step": In(step_layout()),
+                "start": In(1),
+                "done": Out(1),
+                "segments": Out(read_port(6, segment_entry())),
+                "walk": Out(stream.Signature(walk_request())),
+                "pages": In(stream.Signature(ADDRESS_BITS)),
+                "frame": In(read_port(bits_for(config.row_capacity - 1), frame_layout())),
+                "empty_segment": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        depth = 4 * self._config.page_slots
+        m.submodules.fills = fills = StreamFIFO(fill_record(), depth)
+        m.submodules.table = table = Memory(
+            shape=frame_layout(), depth=self._config.row_capacity, init=[]
+        )
+        lookup = table.read_port()
+        store = table.write_port()
+        m.d.comb += [lookup.addr.eq(self.frame.address), self.frame.data.eq(lookup.data)]
+
+        # Ask: the pages of a segment, first to last, with the rows each gets.
+        segment = Signal(ROW_BITS)
+        row = Signal(ROW_BITS)
+        left = Signal(ROW_BITS)
+        token = Signal(5)
+        here = Signal(ROW_BITS)
+        last_segment = Signal()
+        entry = self.segments.data
+        walk = self.walk
+        fill_in = fills.i
+        issue = Signal()
+        m.d.comb += [
+            self.segments.address.eq(segment),
+            here.eq(Mux(left < PAGE_TOKENS - token, left, PAGE_TOKENS - token)),
+            last_segment.eq(segment + 1 == self.step.segments),
+            fill_in.p.row.eq(row),
+            fill_in.p.rows.eq(here),
+            fill_in.p.token.eq(token),
+            fill_in.p.end.eq(last_segment & (left == here)),
+        ]
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += segment.eq(0)
+                with m.If(self.start):
+                    m.next = "READ"
+            with m.State("READ"):
+                m.next = "TAKE"
+            with m.State("TAKE"):
+                m.d.sync += [
+                    row.eq(entry.row),
+                    left.eq(entry.rows),
+                    token.eq(entry.position[:5]),
+                    walk.p.index.eq(entry.position >> 5),
+                    walk.p.table.eq(entry.table),
+                    walk.p.pages.eq(entry.pages),
+                    walk.p.owner.eq(entry.owner),
+                ]
+                m.next = "PAGE"
+                with m.If(entry.rows == 0):
+                    m.d.comb += self.empty_segment.eq(1)
+                    m.next = "STUCK"
+            with m.State("PAGE"):
+                m.d.comb += [
+                    walk.valid.eq(fill_in.ready),
+                    issue.eq(walk.valid & walk.ready),
+                    fill_in.valid.eq(issue),
+                ]
+                with m.If(issue):
+                    m.d.sync += [
+                        row.eq(row + here),
+                        left.eq(left - here),
+                        token.eq(0),
+                        walk.p.index.eq(walk.p.index + 1),
+                    ]
+                    with m.If(left == here):
+                        m.d.sync += segment.eq(segment + 1)
+                        with m.If(last_segment):
+                            m.next = "IDLE"
+                        with m.Else():
+                            m.next = "READ"
+            with m.State("STUCK"):
+                pass
+
+        # Fill: rows of the page whose address is here.
+        done_rows = Signal(ROW_BITS)
+        fill = fills.o
+        last = Signal()
+        m.d.comb += [
+            store.addr.eq(fill.p.row + done_rows),
+            store.data.address.eq(self.pages.payload),
+            store.data.token.eq(fill.p.token + done_rows),
+            store.en.eq(self.pages.valid & fill.valid),
+            last.eq(store.en & (done_rows + 1 == fill.p.rows)),
+            self.pages.ready.eq(last),
+            fill.ready.eq(last),
+            self.done.eq(last & fill.p.end),
+        ]
+        with m.If(last):
+            m.d.sync += done_rows.eq(0)
+        with m.Elif(store.en):
+            m.d.sync += done_rows.eq(done_rows + 1)
+        return m

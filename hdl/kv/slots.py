@@ -1,0 +1,97 @@
+"""Page slots: K and V of the pages that the array works on and the next ones."""
+
+from amaranth import Module, Signal
+from amaranth.lib import data
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In
+from amaranth.utils import bits_for
+
+from hdl.config import PAGE_TOKENS, Config
+from hdl.interfaces import read_port
+from hdl.kv.records import log2_exact
+
+__all__ = ["PageSlots", "slot_write"]
+
+
+def slot_write(config: Config) -> data.StructLayout:
+    """A beat of a page: where it goes. ``beat`` counts in the half, elements or scales."""
+    return data.StructLayout(
+        {
+            "enable": 1,
+            "scales": 1,  # 0: elements
+            "value": 1,
+            "slot": 3,
+            "beat": bits_for(config.slot_beats - 1),
+            "data": config.port_bits,
+        }
+    )
+
+
+class PageSlots(Component):
+    """``page_slots`` pages of K and V elements, and of 32 key and 32 value scales each.
+
+    Members
+    -------
+    write
+        A beat a cycle; readable from the next cycle.
+    page_elements
+        Read port for the matrix unit: address = {beat (lowest), value, slot}.
+    key_scales, value_scales
+        Read ports for matrix and vector unit: address = slot, byte t = token t.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        self._beat_bits = bits_for(config.slot_beats - 1)
+        super().__init__(
+            {
+                "write": In(slot_write(config)),
+                "page_elements": In(read_port(self._beat_bits + 4, config.port_bits)),
+                "key_scales": In(read_port(3, 8 * PAGE_TOKENS)),
+                "value_scales": In(read_port(3, 8 * PAGE_TOKENS)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        write = self.write
+        slot_bits = log2_exact(config.page_slots)
+
+        m.submodules.elements = elements = Memory(
+            shape=config.port_bits, depth=config.page_slots << (self._beat_bits + 1), init=[]
+        )
+        read = elements.read_port()
+        store = elements.write_port()
+        address = Signal(self._beat_bits + 4)
+        m.d.comb += [
+            address[: self._beat_bits].eq(write.beat),
+            address[self._beat_bits].eq(write.value),
+            address[self._beat_bits + 1 :].eq(write.slot),
+            store.addr.eq(address),
+            store.data.eq(write.data),
+            store.en.eq(write.enable & ~write.scales),
+            read.addr.eq(self.page_elements.address),
+            self.page_elements.data.eq(read.data),
+        ]
+
+        lanes = config.scale_beats
+        for name, port, value in (
+            ("key", self.key_scales, 0),
+            ("value", self.value_scales, 1),
+        ):
+            m.submodules[f"{name}_scales"] = memory = Memory(
+                shape=8 * PAGE_TOKENS, depth=config.page_slots, init=[]
+            )
+            read = memory.read_port()
+            store = memory.write_port(granularity=config.port_bits)
+            enable = write.enable & write.scales & (write.value == value)
+            m.d.comb += [
+                store.addr.eq(write.slot[:slot_bits]),
+                store.data.eq(write.data.replicate(lanes)),
+                read.addr.eq(port.address[:slot_bits]),
+                port.data.eq(read.data),
+            ]
+            for lane in range(lanes):
+                m.d.comb += store.en[lane].eq(enable & (write.beat == lane))
+        return m

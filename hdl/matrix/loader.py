@@ -1,0 +1,145 @@
+"""Loads the next tile's weights into the array, from the tape or from a page slot."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import stream
+from amaranth.lib.wiring import Component, In, Out
+
+from hdl.config import BLOCK, Config
+from hdl.interfaces import model_layout, read_port
+from hdl.matrix.array import load_layout
+from hdl.matrix.tile import tile_layout
+
+__all__ = ["WeightLoader"]
+
+ONE = 127
+"""E8M0 code of the scale 1."""
+
+
+class WeightLoader(Component):
+    """Brings a tile's beats to the array, one a cycle, and then offers the tile to the feeder.
+
+    While a loaded tile waits in the array's ``next`` weights, nothing is loaded. Loading goes on
+    in the very cycle in which the feeder takes that tile (``loaded`` transfers).
+
+    Members
+    -------
+    tiles : In(stream(tile_layout))
+    tape_elements, tape_scales, page_elements, key_scales
+        As in docs/spec.md, section 4.
+    load : Out(load_layout)
+        A beat for the array, two cycles after it was asked for.
+    loaded : Out(stream(tile_layout))
+        The tile whose weights have all been asked for; it may be fed from now on.
+    scales : Out(8 * cols)
+        E8M0 codes of the columns of the tile in ``loaded``.
+    active, waits : Out(1)
+        A tile is being loaded; a beat is wanted in this cycle but the tape has none.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        c = config
+        address_bits = (c.slot_beats - 1).bit_length() + 4
+        super().__init__(
+            {
+                "model": In(model_layout()),
+                "tiles": In(stream.Signature(tile_layout(c))),
+                "tape_elements": In(stream.Signature(c.port_bits)),
+                "tape_scales": In(stream.Signature(8 * c.cols)),
+                "page_elements": Out(read_port(address_bits, c.port_bits)),
+                "key_scales": Out(read_port(3, 8 * BLOCK)),
+                "load": Out(load_layout(c)),
+                "loaded": Out(stream.Signature(tile_layout(c))),
+                "scales": Out(8 * c.cols),
+                "active": Out(1),
+                "waits": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        c = self.config
+
+        # The tile being loaded, and how far it is: beat ``chunk`` of line ``index``
+        tile = Signal(tile_layout(c), reset_less=True)
+        valid = Signal()
+        fresh = Signal(reset_less=True)  # no beat yet
+        index = Signal(range(max(c.rows, c.cols)))
+        chunk = Signal(range(max(c.column_beats, c.row_beats, 2)))
+        line = Signal(range(c.slot_beats), reset_less=True)  # of a page: where the line starts
+
+        may = Signal()
+        wants_scales = Signal()  # first beat of a block tile: its scales come along
+        beat = Signal()
+        last_chunk = Signal()
+        last = Signal()
+        m.d.comb += [
+            may.eq(valid & (~self.loaded.valid | self.loaded.ready)),
+            wants_scales.eq(fresh & (tile.reduction == 0)),
+            beat.eq(
+                may
+                & (tile.page | self.tape_elements.valid & (self.tape_scales.valid | ~wants_scales))
+            ),
+            self.tape_elements.ready.eq(
+                may & ~tile.page & (self.tape_scales.valid | ~wants_scales)
+            ),
+            self.tape_scales.ready.eq(may & ~tile.page & wants_scales & self.tape_elements.valid),
+            last_chunk.eq(chunk == Mux(tile.value, c.row_beats - 1, c.column_beats - 1)),
+            last.eq(beat & last_chunk & (index == Mux(tile.value, c.rows - 1, c.cols - 1))),
+            self.active.eq(valid),
+            self.waits.eq(may & ~beat),
+            self.tiles.ready.eq(~valid | last),
+            self.page_elements.address.eq(Cat((line + chunk)[: len(line)], tile.value, tile.slot)),
+            self.key_scales.address.eq(tile.slot),
+        ]
+        with m.If(beat):
+            m.d.sync += [fresh.eq(0), chunk.eq(chunk + 1)]
+            with m.If(last_chunk):
+                m.d.sync += [
+                    chunk.eq(0),
+                    index.eq(index + 1),
+                    line.eq(line + self.model.head_blocks * (BLOCK // c.port_bytes)),
+                ]
+        with m.If(self.tiles.ready):
+            m.d.sync += [
+                valid.eq(self.tiles.valid),
+                tile.eq(self.tiles.p),
+                line.eq(self.tiles.p.beat),
+                index.eq(0),
+                fresh.eq(1),
+            ]
+
+        # The loaded tile
+        with m.If(self.loaded.ready):
+            m.d.sync += self.loaded.valid.eq(0)
+        with m.If(last):
+            m.d.sync += [self.loaded.valid.eq(1), self.loaded.p.eq(tile)]
+        # Not before its first beat: until then the scales are those of the tile in ``loaded``
+        with m.If(beat & ~tile.page & wants_scales):
+            m.d.sync += self.scales.eq(self.tape_scales.p)
+        with m.If(last & tile.page):
+            keys = self.key_scales.data.word_select(tile.group, 8 * c.cols)
+            ones = Const(int.from_bytes([ONE] * c.cols, "little"), 8 * c.cols)
+            m.d.sync += self.scales.eq(Mux(tile.value, ones, keys))
+
+        # Beats: the memory answers a cycle later; a register before the array's fan-out
+        asked = Signal(load_layout(c))
+        m.d.sync += [asked.valid.eq(beat), self.load.valid.eq(asked.valid)]
+        from_page = Signal(reset_less=True)
+        with m.If(beat):
+            m.d.sync += [
+                from_page.eq(tile.page),
+                asked.by_row.eq(tile.value),
+                asked.index.eq(index),
+                asked.chunk.eq(chunk),
+            ]
+            with m.If(~tile.page):
+                m.d.sync += asked.elements.eq(self.tape_elements.p)
+        with m.If(asked.valid):
+            m.d.sync += [
+                self.load.by_row.eq(asked.by_row),
+                self.load.index.eq(asked.index),
+                self.load.chunk.eq(asked.chunk),
+                self.load.elements.eq(Mux(from_page, self.page_elements.data, asked.elements)),
+            ]
+        return m

@@ -1,0 +1,162 @@
+"""AR and R: read clients on one AXI4 read channel."""
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from hdl.config import Config
+from hdl.interfaces import ADDRESS_BITS, read_client
+from hdl.memory.axi import BURST_INCR, CACHE, axi4_signature
+from hdl.memory.splitter import CLIENT_BITS, BurstSplitter
+
+__all__ = ["ReadChannel"]
+
+
+class ReadChannel(wiring.Component):
+    """Arbitrates read clients, issues bursts, routes the beats back.
+
+    Fixed priority in the order of ``clients``, decided once a request. All bursts carry one ID, so
+    data comes in order and a FIFO of client numbers routes it. ``rready`` is always high: clients
+    have room for what they asked. A beat reaches its client one cycle after ``rvalid``.
+    Throughput: a beat every cycle over any mix of clients, as long as bursts have 3 beats or more.
+
+    Parameters
+    ----------
+    clients
+        Names, highest priority first; each is a member ``In(read_client(config))`` with a pulse
+        ``<name>_beat`` a beat.
+
+    Members
+    -------
+    axi : Out(axi4_signature(config))
+        Only AR and R are driven here.
+    base, limit : In(40)
+        Window of legal addresses.
+    abort : In(1)
+        Level: take no request, issue nothing more, throw away what still comes.
+    hold : In(1)
+        Level: take no new request.
+    bad, bad_address, bad_client
+        As in :class:`BurstSplitter`.
+    error, error_address, error_client
+        Pulse: a beat came with an error response; its byte address and client.
+    idle : Out(1)
+        Nothing in hand or outstanding.
+    """
+
+    def __init__(self, config: Config, clients: tuple[str, ...]):
+        self.config = config
+        self.clients = clients
+        super().__init__(
+            {
+                **{name: In(read_client(config)) for name in clients},
+                **{f"{name}_beat": Out(1) for name in clients},
+                "axi": Out(axi4_signature(config)),
+                "base": In(ADDRESS_BITS),
+                "limit": In(ADDRESS_BITS),
+                "abort": In(1),
+                "hold": In(1),
+                "bad": Out(1),
+                "bad_address": Out(ADDRESS_BITS),
+                "bad_client": Out(CLIENT_BITS),
+                "error": Out(1),
+                "error_address": Out(ADDRESS_BITS),
+                "error_client": Out(CLIENT_BITS),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config, axi = self.config, self.axi
+        shift = ceil_log2(config.port_bytes)
+        clients = [getattr(self, name) for name in self.clients]
+
+        m.submodules.splitter = splitter = BurstSplitter(config)
+        m.d.comb += [
+            splitter.base.eq(self.base),
+            splitter.limit.eq(self.limit),
+            splitter.clear.eq(self.abort),
+            self.bad.eq(splitter.bad),
+            self.bad_address.eq(splitter.bad_address),
+            self.bad_client.eq(splitter.bad_client),
+        ]
+
+        # Requests: the first client that asks.
+        go = Signal()
+        m.d.comb += go.eq(splitter.i_request.ready & ~self.abort & ~self.hold)
+        for number, client in reversed(list(enumerate(clients))):
+            with m.If(client.request.valid):
+                m.d.comb += [
+                    splitter.i_request.payload.address.eq(client.request.payload.address),
+                    splitter.i_request.payload.beats.eq(client.request.payload.beats),
+                    splitter.i_request.payload.client.eq(number),
+                    splitter.i_request.valid.eq(~self.abort & ~self.hold),
+                ]
+        for number, client in enumerate(clients):
+            above = [other.request.valid for other in clients[:number]]
+            m.d.comb += client.request.ready.eq(go & ~Cat(*above).any() if above else go)
+
+        # Bursts to AR, each with a note of whose it is.
+        route_layout = data.StructLayout({"address": config.address_bits, "client": CLIENT_BITS})
+        m.submodules.route = route = SyncFIFO(
+            width=route_layout.size, depth=config.outstanding_reads
+        )
+        burst = splitter.o_burst
+        note, head = Signal(route_layout), data.View(route_layout, route.r_data)
+        free = Signal()
+        m.d.comb += [
+            free.eq((~axi.arvalid | axi.arready) & route.w_rdy & ~self.abort),
+            burst.ready.eq(free),
+            route.w_en.eq(free & burst.valid),
+            note.address.eq(burst.payload.address),
+            note.client.eq(burst.payload.client),
+            route.w_data.eq(note),
+            axi.arsize.eq(shift),
+            axi.arburst.eq(BURST_INCR),
+            axi.arcache.eq(CACHE),
+        ]
+        with m.If(free & burst.valid):
+            m.d.sync += [
+                axi.arvalid.eq(1),
+                axi.araddr.eq(burst.payload.address),
+                axi.arlen.eq(burst.payload.beats - 1),
+            ]
+        with m.Elif(axi.arready):
+            m.d.sync += axi.arvalid.eq(0)
+
+        # Beats: registered once, then to the client at the head of the route.
+        valid, last, failed = Signal(), Signal(), Signal()
+        beat = Signal(config.port_bits, reset_less=True)
+        count = Signal(8)  # beats of the burst before this one
+        m.d.comb += [axi.rready.eq(1), route.r_en.eq(valid & last)]
+        m.d.sync += valid.eq(axi.rvalid)
+        with m.If(axi.rvalid):
+            m.d.sync += [
+                beat.eq(axi.rdata),
+                last.eq(axi.rlast),
+                failed.eq(axi.rresp[1]),
+            ]
+        with m.If(valid):
+            m.d.sync += count.eq(count + 1)
+            with m.If(last):
+                m.d.sync += count.eq(0)
+        for number, (name, client) in enumerate(zip(self.clients, clients, strict=True)):
+            mine = Signal(name=f"{name}_mine")
+            m.d.comb += [
+                mine.eq(valid & ~self.abort & (head.client == number)),
+                client.data.valid.eq(mine),
+                client.data.payload.eq(beat),
+                getattr(self, f"{name}_beat").eq(mine),
+            ]
+
+        m.d.sync += self.error.eq(valid & failed & ~self.abort)
+        with m.If(valid & failed):
+            m.d.sync += [
+                self.error_address.eq(head.address + (count << shift)),
+                self.error_client.eq(head.client),
+            ]
+        m.d.comb += self.idle.eq(splitter.idle & ~axi.arvalid & ~route.r_rdy & ~valid)
+        return m

@@ -1,0 +1,305 @@
+"""Copies FP32 rows from memory into row memory and constant memory."""
+
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from hdl.config import BLOCK, Config
+from hdl.interfaces import (
+    activity_signature,
+    fault_signature,
+    instruction_signature,
+    read_client,
+    read_port,
+    row_entry,
+    semaphore_signature,
+    step_layout,
+)
+from hdl.isa import Fault, LoadSource, Opcode, Target, instruction_layout
+from hdl.memory.memories import constant_address_bits, row_address_bits
+
+__all__ = ["RowLoader"]
+
+BLOCK_BYTES = 4 * BLOCK
+INSTRUCTIONS = 2
+
+
+class RowLoader(wiring.Component):
+    """Executes LOAD: a row of ``blocks`` x 128 bytes for each row of the step (one for CONSTANT).
+
+    Row r comes from ``address`` + index(r) * ``blocks`` * 128 and goes to block ``destination`` +
+    r * ``blocks`` of the target. Requests run ahead of the data into a FIFO of two bursts, which is
+    reserved before it is asked for; while the last data of one instruction is written, the next
+    may already ask.
+
+    Members
+    -------
+    instruction, semaphore, fault, activity
+        As every unit. ``signal`` is given when the last word is written. Faults:
+        ILLEGAL_INSTRUCTION, BAD_OPERAND (no blocks, or past the target memory), BAD_ADDRESS (not aligned,
+        or past 40 bits). Activity: busy when a beat comes, a word goes or an address is computed,
+        starved when it waits for beats, blocked when the target does not take a word or a semaphore is
+        missing.
+    step : In(step_layout())
+        ``rows`` is used.
+    rows : Out(read_port(6, row_entry()))
+        Row table.
+    memory : Out(read_client(config))
+    row_write, constant_write : Out(stream({address, data}))
+        Words for the memories; ``address`` in words.
+
+    Throughput: a beat a cycle. Latency: 6 cycles from instruction to its check, 4 more a row to its first
+    request (hidden behind the data of the row before).
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        row, constant = row_address_bits(config), constant_address_bits(config)
+        super().__init__(
+            {
+                "instruction": In(instruction_signature()),
+                "semaphore": Out(semaphore_signature()),
+                "fault": Out(fault_signature()),
+                "activity": Out(activity_signature()),
+                "step": In(step_layout()),
+                "rows": Out(read_port(6, row_entry())),
+                "memory": Out(read_client(config)),
+                "row_write": Out(
+                    stream.Signature(data.StructLayout({"address": row, "data": config.word_bits}))
+                ),
+                "constant_write": Out(
+                    stream.Signature(
+                        data.StructLayout({"address": constant, "data": config.word_bits})
+                    )
+                ),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        shift = ceil_log2(config.port_bytes)
+        block_shift = ceil_log2(BLOCK_BYTES)
+        word_beats = 4 * config.lanes // config.port_bytes
+        depth_beats = 2 * config.burst_beats  # of the FIFO
+        layout = instruction_layout(Opcode.LOAD)
+
+        # Issue: instructions into requests ---------------------------------------------------
+        word = Signal(layout)
+        index = Signal.like(self.instruction.payload.index)
+        number = Signal.like(self.step.rows)  # rows to copy
+        row = Signal.like(self.step.rows)
+        factor = Signal(20)
+        product = Signal(20 + 16)
+        address = Signal(44)
+        beats_bits = 16 + ceil_log2(BLOCK_BYTES) - shift
+        row_beats, beats = Signal(beats_bits), Signal(beats_bits)  # of a row; still to ask
+        room = Signal(range(depth_beats + 1), init=depth_beats)
+        size = Signal(range(config.burst_beats + 1))
+        asking, beat = Signal(), self.memory.data.valid
+        request = self.memory.request
+
+        job_layout = data.StructLayout(
+            {
+                "signal": word.signal.shape(),
+                "target": 1,
+                "destination": word.destination.shape(),
+                "blocks": word.blocks.shape(),
+                "rows": number.shape(),
+            }
+        )
+        m.submodules.jobs = jobs = SyncFIFO(width=job_layout.size, depth=INSTRUCTIONS)
+        job = Signal(job_layout)
+        m.d.comb += [
+            job.signal.eq(word.signal),
+            job.target.eq(word.target),
+            job.destination.eq(word.destination),
+            job.blocks.eq(word.blocks),
+            job.rows.eq(number),
+            jobs.w_data.eq(job),
+        ]
+
+        def fail(cause: Fault):
+            m.d.sync += [
+                self.fault.valid.eq(1),
+                self.fault.cause.eq(cause),
+                self.fault.address.eq(address),
+                self.fault.index.eq(index),
+            ]
+            m.next = "FAULT"
+
+        end = Signal(range(1 << 37))  # one past the last block written
+        is_constants = word.target == Target.CONSTANTS
+        m.d.comb += [
+            size.eq(Mux(beats < config.burst_beats, beats, config.burst_beats)),
+            request.payload.address.eq(address),
+            request.payload.beats.eq(size),
+            self.semaphore.wait_mask.eq(word.wait),
+            self.rows.address.eq(row),
+        ]
+        m.d.sync += [
+            product.eq(factor * word.blocks),
+            end.eq(word.destination + product),
+        ]
+        computing, waiting = Signal(), Signal()
+        with m.FSM() as fsm:
+            with m.State("IDLE"):
+                m.d.comb += self.instruction.ready.eq(1)
+                m.d.sync += row.eq(0)
+                with m.If(self.instruction.valid):
+                    m.d.sync += [
+                        word.eq(self.instruction.payload.word),
+                        index.eq(self.instruction.payload.index),
+                    ]
+                    m.next = "WAIT"
+            with m.State("WAIT"):
+                rows = Mux(word.source == LoadSource.CONSTANT, 1, self.step.rows)
+                m.d.sync += [
+                    address.eq(word.address),
+                    row_beats.eq(word.blocks << (block_shift - shift)),
+                    number.eq(rows),
+                    factor.eq(rows),
+                ]
+                with m.If(word.opcode != Opcode.LOAD):
+                    fail(Fault.ILLEGAL_INSTRUCTION)
+                with m.Elif(jobs.w_rdy):
+                    m.d.comb += [self.semaphore.wait_valid.eq(1), waiting.eq(1)]
+                    with m.If(self.semaphore.wait_ready):
+                        m.next = "SIZE"
+            with m.State("SIZE"):
+                m.next = "SUM"
+            with m.State("SUM"):
+                m.next = "CHECK"
+            with m.State("CHECK"):
+                limit = Mux(is_constants, config.constant_blocks, config.row_blocks)
+                with m.If((word.blocks == 0) | (number == 0) | (end > limit)):
+                    fail(Fault.BAD_OPERAND)
+                with m.Elif(word.address[:shift].any()):
+                    fail(Fault.BAD_ADDRESS)
+                with m.Else():
+                    m.d.comb += jobs.w_en.eq(1)
+                    m.next = "LOOKUP"
+            with m.State("LOOKUP"):
+                m.d.comb += computing.eq(1)
+                m.next = "INDEX"
+            with m.State("INDEX"):
+                m.d.comb += computing.eq(1)
+                with m.Switch(word.source):
+                    with m.Case(LoadSource.CONSTANT):
+                        m.d.sync += factor.eq(0)
+                    with m.Case(LoadSource.TOKEN):
+                        m.d.sync += factor.eq(self.rows.data.token)
+                    with m.Case(LoadSource.POSITION):
+                        m.d.sync += factor.eq(self.rows.data.position)
+                    with m.Case(LoadSource.ROW):
+                        m.d.sync += factor.eq(row)
+                m.next = "MULTIPLY"
+            with m.State("MULTIPLY"):
+                m.d.comb += computing.eq(1)
+                m.next = "ADDRESS"
+            with m.State("ADDRESS"):
+                m.d.comb += computing.eq(1)
+                m.d.sync += [
+                    address.eq(word.address + (product << block_shift)),
+                    beats.eq(row_beats),
+                    row.eq(row + 1),
+                ]
+                m.next = "ASK"
+            with m.State("ASK"):
+                with m.If(address[40:].any()):
+                    fail(Fault.BAD_ADDRESS)
+                with m.Else():
+                    m.d.comb += [
+                        request.valid.eq(room >= size),
+                        asking.eq(request.valid & request.ready),
+                    ]
+                with m.If(asking):
+                    m.d.sync += [
+                        address.eq(address + (size << shift)),
+                        beats.eq(beats - size),
+                    ]
+                    with m.If(beats == size):
+                        with m.If(row == number):
+                            m.next = "IDLE"
+                        with m.Else():
+                            m.next = "LOOKUP"
+            with m.State("FAULT"):
+                pass
+
+        # Input: beats into words -------------------------------------------------------------
+        m.submodules.words = words = SyncFIFOBuffered(
+            width=config.word_bits, depth=depth_beats // word_beats
+        )
+        part = Signal(range(max(word_beats, 2)))
+        partial = Signal(config.word_bits)  # the newest beat highest
+        m.d.comb += [
+            words.w_data.eq(Cat(partial, self.memory.data.payload)[config.port_bits :]),
+            words.w_en.eq(beat & (part == word_beats - 1)),
+        ]
+        with m.If(beat):
+            m.d.sync += [
+                Assert(words.w_rdy, "row FIFO overflow"),
+                partial.eq(words.w_data),
+                part.eq(Mux(words.w_en, 0, part + 1)),
+            ]
+
+        # Output: words to the memories -------------------------------------------------------
+        work = data.View(job_layout, jobs.r_data)
+        running = Signal()
+        target = Signal(Target)
+        place = Signal(range(max(config.row_blocks, config.constant_blocks) * config.block_words))
+        word_of_row = Signal(16 + ceil_log2(config.block_words))
+        rows_left = Signal.like(number)
+        taken, finish = Signal(), Signal()
+        for which, port in (
+            (Target.ROWS, self.row_write),
+            (Target.CONSTANTS, self.constant_write),
+        ):
+            m.d.comb += [
+                port.payload.address.eq(place),
+                port.payload.data.eq(words.r_data),
+                port.valid.eq(running & words.r_rdy & (target == which)),
+            ]
+        m.d.comb += [
+            words.r_en.eq(
+                running
+                & Mux(target == Target.CONSTANTS, self.constant_write.ready, self.row_write.ready)
+            ),
+            taken.eq(words.r_rdy & words.r_en),
+            finish.eq(taken & (word_of_row == 1) & (rows_left == 1)),
+        ]
+        words_of_row = work.blocks << ceil_log2(config.block_words)
+        with m.If(taken):
+            m.d.sync += [place.eq(place + 1), word_of_row.eq(word_of_row - 1)]
+            with m.If(word_of_row == 1):
+                m.d.sync += [word_of_row.eq(words_of_row), rows_left.eq(rows_left - 1)]
+        with m.If(finish):
+            m.d.sync += running.eq(0)
+            m.d.comb += [jobs.r_en.eq(1), self.semaphore.signal.eq(work.signal)]
+        with m.Elif(~running & jobs.r_rdy):
+            m.d.sync += [
+                running.eq(1),
+                target.eq(work.target),
+                place.eq(work.destination << ceil_log2(config.block_words)),
+                word_of_row.eq(words_of_row),
+                rows_left.eq(work.rows),
+            ]
+
+        # Room and status -------------------------------------------------------------------
+        outstanding = Signal(range(depth_beats + 1))
+        m.d.sync += [
+            room.eq(room + Mux(taken, word_beats, 0) - Mux(asking, size, 0)),
+            outstanding.eq(outstanding + Mux(asking, size, 0) - beat),
+        ]
+        active, busy, blocked = Signal(), Signal(), Signal()
+        m.d.comb += [
+            active.eq(~(fsm.ongoing("IDLE") | fsm.ongoing("FAULT")) | jobs.r_rdy),
+            busy.eq(beat | taken),
+            blocked.eq((running & words.r_rdy & ~taken) | (waiting & ~jobs.r_rdy)),
+            self.activity.busy.eq(active & (busy | (~blocked & computing & (outstanding == 0)))),
+            self.activity.blocked.eq(active & ~busy & blocked),
+            self.activity.starved.eq(active & ~self.activity.busy & ~self.activity.blocked),
+        ]
+        return m

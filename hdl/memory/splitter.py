@@ -1,0 +1,138 @@
+"""Requests of any length and place into legal AXI4 bursts."""
+
+from amaranth.hdl import Assert, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from hdl.config import Config
+from hdl.interfaces import ADDRESS_BITS
+from hdl.memory.axi import PAGE_BYTES
+
+__all__ = ["BurstSplitter", "burst_layout", "routed_request"]
+
+CLIENT_BITS = 3
+
+
+def routed_request() -> data.StructLayout:
+    """A client's request with the client's number."""
+    return data.StructLayout({"address": ADDRESS_BITS, "beats": 9, "client": CLIENT_BITS})
+
+
+def burst_layout(config: Config) -> data.StructLayout:
+    """One burst: legal for AXI4 as it is. ``last``: of its request."""
+    return data.StructLayout(
+        {"address": config.address_bits, "beats": 9, "client": CLIENT_BITS, "last": 1}
+    )
+
+
+class BurstSplitter(wiring.Component):
+    """Checks a request against the memory window and cuts it into bursts.
+
+    A burst has ``config.burst_beats`` beats at most and does not cross 4 KiB. A request is finished
+    before the next is taken: one cycle to take it, then two a burst.
+
+    Members
+    -------
+    i_request : In(stream(routed_request()))
+        Requests, 1 .. 256 beats.
+    o_burst : Out(stream(burst_layout(config)))
+        Bursts in order.
+    base, limit : In(40)
+        The window of legal byte addresses [base, limit).
+    clear : In(1)
+        Drop the request in hand (``o_burst.valid`` may fall).
+    bad : Out(1)
+        The request in hand is outside the window or not aligned. It gives no burst, and nothing
+        goes on until ``clear``.
+    bad_address, bad_client : Out
+        Of that request.
+    idle : Out(1)
+        Nothing in hand.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__(
+            {
+                "i_request": In(stream.Signature(routed_request())),
+                "o_burst": Out(stream.Signature(burst_layout(config))),
+                "base": In(ADDRESS_BITS),
+                "limit": In(ADDRESS_BITS),
+                "clear": In(1),
+                "bad": Out(1),
+                "bad_address": Out(ADDRESS_BITS),
+                "bad_client": Out(CLIENT_BITS),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        shift = ceil_log2(config.port_bytes)
+        page_beats = PAGE_BYTES // config.port_bytes
+
+        busy, sized = Signal(), Signal()
+        request = Signal(routed_request())
+        end = Signal(ADDRESS_BITS + 1)
+        low = Signal()
+        beats = Signal(range(config.burst_beats + 1))
+
+        m.d.comb += [
+            self.i_request.ready.eq(~busy),
+            self.idle.eq(~busy),
+            self.bad.eq(
+                busy
+                & sized
+                & (
+                    low
+                    | (end > self.limit)
+                    | (end > 1 << config.address_bits)
+                    | request.address[:shift].any()
+                )
+            ),
+            self.bad_address.eq(request.address),
+            self.bad_client.eq(request.client),
+            self.o_burst.valid.eq(busy & sized & ~self.bad),
+            self.o_burst.payload.address.eq(request.address),
+            self.o_burst.payload.beats.eq(beats),
+            self.o_burst.payload.client.eq(request.client),
+            self.o_burst.payload.last.eq(request.beats == beats),
+        ]
+
+        # Beats to the next 4 KiB boundary, 1 .. page_beats.
+        room = Signal(range(page_beats + 1))
+        most = Signal(range(config.burst_beats + 1))
+        m.d.comb += [
+            room.eq(page_beats - request.address[shift : ceil_log2(PAGE_BYTES)]),
+            most.eq(Mux(room < config.burst_beats, room, config.burst_beats)),
+        ]
+
+        with m.If(~busy):
+            with m.If(self.i_request.valid):
+                m.d.sync += [
+                    Assert(self.i_request.payload.beats != 0),
+                    Assert(self.i_request.payload.beats <= 256),
+                    request.eq(self.i_request.payload),
+                    busy.eq(1),
+                    sized.eq(0),
+                ]
+        with m.Elif(~sized):
+            m.d.sync += [
+                beats.eq(Mux(request.beats < most, request.beats, most)),
+                # The same for every burst of a request.
+                end.eq(request.address + (request.beats << shift)),
+                low.eq(request.address < self.base),
+                sized.eq(1),
+            ]
+        with m.Elif(self.o_burst.valid & self.o_burst.ready):
+            m.d.sync += [
+                request.address.eq(request.address + (beats << shift)),
+                request.beats.eq(request.beats - beats),
+                sized.eq(0),
+                busy.eq(~self.o_burst.payload.last),
+            ]
+        with m.If(self.clear):
+            m.d.sync += busy.eq(0)
+        return m

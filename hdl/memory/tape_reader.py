@@ -1,0 +1,235 @@
+"""Streams the weight tape from memory to the array, as far ahead as its FIFOs allow."""
+
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from hdl.config import Config
+from hdl.interfaces import (
+    activity_signature,
+    fault_signature,
+    instruction_signature,
+    read_client,
+    semaphore_signature,
+)
+from hdl.isa import Fault, Opcode, instruction_layout
+
+__all__ = ["TapeReader"]
+
+INSTRUCTIONS = 4
+
+
+class TapeReader(wiring.Component):
+    """Executes TAPE: block tiles of scales and elements, split at the input into two FIFOs.
+
+    Works in whole block tiles: it asks for beats only where both FIFOs have room for their tiles, so it
+    never has to refuse a beat. Requests have ``config.burst_beats`` beats, aligned to that size where
+    it is a power of two, so a burst does not cross 4 KiB. The next instruction is asked for while
+    beats of up to 4 earlier ones are still to come: no gap between instructions.
+
+    Members
+    -------
+    instruction, semaphore, fault, activity
+        As every unit. ``signal`` is given when the instruction's last beat has come from memory.
+        Faults: ILLEGAL_INSTRUCTION, BAD_OPERAND (no block tiles), BAD_ADDRESS (not aligned).
+        Activity: busy when a beat comes, starved when beats asked for do not, blocked when it may not ask
+        (FIFOs full, or a semaphore).
+    memory : Out(read_client(config))
+    tape_elements : Out(stream(port_bits))
+        Elements of all tiles in order, a beat a cycle.
+    tape_scales : Out(stream(8 * cols))
+        Scales, a word a block tile. May be taken before or after the tile's elements.
+    left : Out(1)
+        Something is still to be read or taken.
+
+    Latency: from instruction taken to the first request 3 cycles; from a beat to its stream 2 cycles.
+
+    Raises ``ValueError`` if ``config.tape_beats`` does not hold the elements of two block tiles.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.element_beats = config.passes * config.tile_beats  # of a block tile
+        self.tiles = config.tape_beats // self.element_beats
+        if self.tiles < 2:
+            raise ValueError(
+                f"config {config.name!r}: tape_beats={config.tape_beats} must hold two block tiles: "
+                f"choose {2 * self.element_beats} or more"
+            )
+        super().__init__(
+            {
+                "instruction": In(instruction_signature()),
+                "semaphore": Out(semaphore_signature()),
+                "fault": Out(fault_signature()),
+                "activity": Out(activity_signature()),
+                "memory": Out(read_client(config)),
+                "tape_elements": Out(stream.Signature(config.port_bits)),
+                "tape_scales": Out(stream.Signature(8 * config.cols)),
+                "left": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        period = config.block_tile_beats
+        window = self.tiles * period
+        shift = ceil_log2(config.port_bytes)
+        layout = instruction_layout(Opcode.TAPE)
+
+        # Issue: instructions into requests ---------------------------------------------------
+        word = Signal(layout)
+        index = Signal.like(self.instruction.payload.index)
+        address = Signal.like(word.address)
+        beats = Signal(32 + ceil_log2(period + 1))  # of the instruction, not yet asked
+        allowance = Signal(range(window + 1), init=window)  # beats that may be asked
+        size = Signal(range(config.burst_beats + 1))
+        asking, beat = Signal(), self.memory.data.valid
+        request = self.memory.request
+
+        receipt = data.StructLayout({"tiles": 32, "signal": word.signal.shape()})
+        m.submodules.receipts = receipts = SyncFIFO(width=receipt.size, depth=INSTRUCTIONS)
+
+        def fail(cause: Fault):
+            m.d.sync += [
+                self.fault.valid.eq(1),
+                self.fault.cause.eq(cause),
+                self.fault.address.eq(word.address),
+                self.fault.index.eq(index),
+            ]
+            m.next = "FAULT"
+
+        most = config.burst_beats
+        if config.burst_beats & (config.burst_beats - 1) == 0:
+            # Up to the next multiple of the burst size: from there on bursts are aligned.
+            most = config.burst_beats - address[shift : shift + ceil_log2(config.burst_beats)]
+        m.d.comb += [
+            size.eq(Mux(beats < most, beats, most)),
+            request.payload.address.eq(address),
+            request.payload.beats.eq(size),
+            receipts.w_data.eq(Cat(word.block_tiles, word.signal)),
+            self.semaphore.wait_mask.eq(word.wait),
+        ]
+        idle = Signal()
+        with m.FSM() as fsm:
+            with m.State("IDLE"):
+                m.d.comb += [idle.eq(1), self.instruction.ready.eq(1)]
+                with m.If(self.instruction.valid):
+                    m.d.sync += [
+                        word.eq(self.instruction.payload.word),
+                        index.eq(self.instruction.payload.index),
+                    ]
+                    m.next = "WAIT"
+            with m.State("WAIT"):
+                m.d.sync += [
+                    address.eq(word.address),
+                    # A block tile is 33 * row_beats beats.
+                    beats.eq(((word.block_tiles << 5) + word.block_tiles) * config.row_beats),
+                ]
+                with m.If(word.opcode != Opcode.TAPE):
+                    fail(Fault.ILLEGAL_INSTRUCTION)
+                with m.Elif(word.block_tiles == 0):
+                    fail(Fault.BAD_OPERAND)
+                with m.Elif(word.address[:shift].any()):
+                    fail(Fault.BAD_ADDRESS)
+                with m.Elif(receipts.w_rdy):
+                    m.d.comb += self.semaphore.wait_valid.eq(1)
+                    with m.If(self.semaphore.wait_ready):
+                        m.d.comb += receipts.w_en.eq(1)
+                        m.next = "ASK"
+            with m.State("ASK"):
+                m.d.comb += [
+                    request.valid.eq(allowance >= size),
+                    asking.eq(request.valid & request.ready),
+                ]
+                with m.If(asking):
+                    m.d.sync += [
+                        address.eq(address + (size << shift)),
+                        beats.eq(beats - size),
+                    ]
+                    with m.If(beats == size):
+                        m.next = "IDLE"
+            with m.State("FAULT"):
+                pass
+
+        # Input: beats into the two FIFOs -----------------------------------------------------
+        m.submodules.elements = elements = SyncFIFOBuffered(
+            width=config.port_bits, depth=config.tape_beats
+        )
+        m.submodules.scales = scales = SyncFIFOBuffered(width=8 * config.cols, depth=self.tiles)
+        place = Signal(range(period))
+        is_scale, tile_end = Signal(), Signal()
+        row = Signal(8 * config.cols)  # scales so far, the newest beat highest
+        m.d.comb += [
+            is_scale.eq(place < config.row_beats),
+            tile_end.eq(beat & (place == period - 1)),
+            elements.w_data.eq(self.memory.data.payload),
+            elements.w_en.eq(beat & ~is_scale),
+            scales.w_data.eq(Cat(row, self.memory.data.payload)[config.port_bits :]),
+            scales.w_en.eq(beat & (place == config.row_beats - 1)),
+        ]
+        with m.If(beat):
+            m.d.sync += [
+                Assert(elements.w_rdy | is_scale, "tape element FIFO overflow"),
+                Assert(scales.w_rdy | ~scales.w_en, "tape scale FIFO overflow"),
+                place.eq(Mux(tile_end, 0, place + 1)),
+            ]
+            with m.If(is_scale):
+                m.d.sync += row.eq(scales.w_data)
+
+        # The oldest instruction is complete with its last tile.
+        arrived = Signal(32)
+        oldest = data.View(receipt, receipts.r_data)
+        with m.If(tile_end):
+            m.d.sync += arrived.eq(arrived + 1)
+            with m.If(arrived + 1 == oldest.tiles):
+                m.d.sync += arrived.eq(0)
+                m.d.comb += [receipts.r_en.eq(1), self.semaphore.signal.eq(oldest.signal)]
+
+        # Output ----------------------------------------------------------------------------
+        element_taken, scale_taken = Signal(), Signal()
+        m.d.comb += [
+            self.tape_elements.payload.eq(elements.r_data),
+            self.tape_elements.valid.eq(elements.r_rdy),
+            elements.r_en.eq(self.tape_elements.ready),
+            element_taken.eq(elements.r_rdy & elements.r_en),
+            self.tape_scales.payload.eq(scales.r_data),
+            self.tape_scales.valid.eq(scales.r_rdy),
+            scales.r_en.eq(self.tape_scales.ready),
+            scale_taken.eq(scales.r_rdy & scales.r_en),
+        ]
+
+        # Allowance: a tile's beats come back when its elements and its scales are taken --------
+        eaten = Signal(range(self.element_beats))  # element beats taken of the present tile
+        elements_done, release = Signal(), Signal()
+        ahead = Signal(range(-self.tiles, self.tiles + 1))  # tiles of elements less words of scales
+        m.d.comb += elements_done.eq(element_taken & (eaten == self.element_beats - 1))
+        with m.If(element_taken):
+            m.d.sync += eaten.eq(Mux(elements_done, 0, eaten + 1))
+        with m.If(elements_done & scale_taken):
+            m.d.comb += release.eq(1)
+        with m.Elif(elements_done):
+            m.d.comb += release.eq(ahead < 0)
+            m.d.sync += ahead.eq(ahead + 1)
+        with m.Elif(scale_taken):
+            m.d.comb += release.eq(ahead > 0)
+            m.d.sync += ahead.eq(ahead - 1)
+        m.d.sync += allowance.eq(allowance + Mux(release, period, 0) - Mux(asking, size, 0))
+        with m.If(asking):
+            m.d.sync += Assert(allowance >= size)
+
+        # Status ----------------------------------------------------------------------------
+        outstanding = Signal(range(window + 1))
+        active, waits = Signal(), Signal()
+        m.d.sync += outstanding.eq(outstanding + Mux(asking, size, 0) - beat)
+        m.d.comb += [
+            active.eq(~idle | (outstanding != 0)),
+            waits.eq((outstanding != 0) | request.valid),
+            self.activity.busy.eq(active & beat),
+            self.activity.starved.eq(active & ~beat & waits),
+            self.activity.blocked.eq(active & ~beat & ~waits & ~fsm.ongoing("FAULT")),
+            self.left.eq(active | elements.r_rdy | scales.r_rdy | (elements.level != 0)),
+        ]
+        return m

@@ -1,0 +1,197 @@
+"""AW, W and B: write clients on one AXI4 write channel."""
+
+from amaranth.hdl import Assert, Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from hdl.config import Config
+from hdl.interfaces import ADDRESS_BITS, write_client
+from hdl.memory.axi import BURST_INCR, CACHE, axi4_signature
+from hdl.memory.splitter import CLIENT_BITS, BurstSplitter
+
+__all__ = ["WriteChannel"]
+
+OUTSTANDING = 8
+
+
+class WriteChannel(wiring.Component):
+    """Arbitrates write clients, issues bursts with their data, reports the responses.
+
+    Round robin, decided once a request. Addresses run ahead of data by up to 8 bursts; ``wvalid``
+    does not wait for ``awready``. Every burst announced on AW gets all its beats, after ``abort`` with
+    strobes of zero. ``done`` of a client pulses when the response of a request's last burst has come.
+
+    Parameters
+    ----------
+    clients
+        Names; each is a member ``In(write_client(config))`` with a pulse ``<name>_beat`` a beat taken.
+
+    Members
+    -------
+    axi : Out(axi4_signature(config))
+        Only AW, W and B are driven here.
+    base, limit, abort, hold, bad, bad_address, bad_client, idle
+        As in :class:`~hdl.memory.read_channel.ReadChannel`.
+    error, error_address, error_client
+        Pulse: a burst got an error response; its first byte address and client.
+    """
+
+    def __init__(self, config: Config, clients: tuple[str, ...]):
+        self.config = config
+        self.clients = clients
+        super().__init__(
+            {
+                **{name: In(write_client(config)) for name in clients},
+                **{f"{name}_beat": Out(1) for name in clients},
+                "axi": Out(axi4_signature(config)),
+                "base": In(ADDRESS_BITS),
+                "limit": In(ADDRESS_BITS),
+                "abort": In(1),
+                "hold": In(1),
+                "bad": Out(1),
+                "bad_address": Out(ADDRESS_BITS),
+                "bad_client": Out(CLIENT_BITS),
+                "error": Out(1),
+                "error_address": Out(ADDRESS_BITS),
+                "error_client": Out(CLIENT_BITS),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config, axi = self.config, self.axi
+        clients = [getattr(self, name) for name in self.clients]
+
+        m.submodules.splitter = splitter = BurstSplitter(config)
+        m.d.comb += [
+            splitter.base.eq(self.base),
+            splitter.limit.eq(self.limit),
+            splitter.clear.eq(self.abort),
+            self.bad.eq(splitter.bad),
+            self.bad_address.eq(splitter.bad_address),
+            self.bad_client.eq(splitter.bad_client),
+        ]
+
+        # Requests: the next client in turn that asks.
+        turn = Signal(range(len(clients)))  # who was served last
+        pick = Signal(range(len(clients)))
+        with m.Switch(turn):
+            for served in range(len(clients)):
+                with m.Case(served):
+                    for step in range(len(clients), 0, -1):
+                        number = (served + step) % len(clients)
+                        with m.If(clients[number].request.valid):
+                            m.d.comb += pick.eq(number)
+        for number, client in enumerate(clients):
+            with m.If(pick == number):
+                m.d.comb += [
+                    splitter.i_request.payload.address.eq(client.request.payload.address),
+                    splitter.i_request.payload.beats.eq(client.request.payload.beats),
+                    splitter.i_request.payload.client.eq(number),
+                    splitter.i_request.valid.eq(client.request.valid & ~self.abort & ~self.hold),
+                    client.request.ready.eq(splitter.i_request.ready & ~self.abort & ~self.hold),
+                ]
+        with m.If(splitter.i_request.valid & splitter.i_request.ready):
+            m.d.sync += turn.eq(pick)
+
+        # Bursts to AW, with a note for W (whose, how many beats) and one for B (whose, last, where).
+        burst = splitter.o_burst
+        send_layout = data.StructLayout({"beats": 9, "client": CLIENT_BITS})
+        reply_layout = data.StructLayout(
+            {"address": config.address_bits, "client": CLIENT_BITS, "last": 1}
+        )
+        m.submodules.sends = sends = SyncFIFO(width=send_layout.size, depth=OUTSTANDING)
+        m.submodules.replies = replies = SyncFIFO(width=reply_layout.size, depth=OUTSTANDING)
+        send, reply = Signal(send_layout), Signal(reply_layout)
+        free, issue = Signal(), Signal()
+        m.d.comb += [
+            free.eq((~axi.awvalid | axi.awready) & sends.w_rdy & replies.w_rdy & ~self.abort),
+            issue.eq(free & burst.valid),
+            burst.ready.eq(free),
+            sends.w_en.eq(issue),
+            replies.w_en.eq(issue),
+            send.beats.eq(burst.payload.beats),
+            send.client.eq(burst.payload.client),
+            reply.address.eq(burst.payload.address),
+            reply.client.eq(burst.payload.client),
+            reply.last.eq(burst.payload.last),
+            sends.w_data.eq(send),
+            replies.w_data.eq(reply),
+            axi.awsize.eq(ceil_log2(config.port_bytes)),
+            axi.awburst.eq(BURST_INCR),
+            axi.awcache.eq(CACHE),
+        ]
+        with m.If(issue):
+            m.d.sync += [
+                axi.awvalid.eq(1),
+                axi.awaddr.eq(burst.payload.address),
+                axi.awlen.eq(burst.payload.beats - 1),
+            ]
+        with m.Elif(axi.awready):
+            m.d.sync += axi.awvalid.eq(0)
+
+        # Beats of the burst in hand, from its client or, after an abort, from nowhere.
+        left = Signal(9)  # beats of the burst still to take
+        owner = Signal(CLIENT_BITS)
+        room, have = Signal(), Signal()
+        head = data.View(send_layout, sends.r_data)
+        beat = Signal(clients[0].data.payload.shape())
+        m.d.comb += room.eq(~axi.wvalid | axi.wready)
+        for number, (name, client) in enumerate(zip(self.clients, clients, strict=True)):
+            with m.If((owner == number) & (left != 0) & ~self.abort):
+                m.d.comb += [
+                    client.data.ready.eq(room),
+                    have.eq(client.data.valid),
+                    beat.eq(client.data.payload),
+                    getattr(self, f"{name}_beat").eq(room & client.data.valid),
+                ]
+        with m.If(self.abort & (left != 0)):
+            m.d.comb += have.eq(1)  # beat is 0, strobes and all
+        taken = Signal()
+        m.d.comb += taken.eq(have & room)
+        with m.If(taken):
+            m.d.sync += [
+                axi.wvalid.eq(1),
+                axi.wdata.eq(beat.data),
+                axi.wstrb.eq(beat.strobe),
+                axi.wlast.eq(left == 1),
+                left.eq(left - 1),
+            ]
+        with m.Elif(axi.wready):
+            m.d.sync += axi.wvalid.eq(0)
+        m.d.comb += sends.r_en.eq((left == 0) | (taken & (left == 1)))
+        with m.If(sends.r_en & sends.r_rdy):
+            m.d.sync += [left.eq(head.beats), owner.eq(head.client)]
+
+        # Responses come in order: one ID.
+        valid, failed = Signal(), Signal()
+        answered = data.View(reply_layout, replies.r_data)
+        m.d.comb += [axi.bready.eq(1), replies.r_en.eq(valid)]
+        m.d.sync += [
+            valid.eq(axi.bvalid),
+            failed.eq(axi.bresp[1]),
+            self.error.eq(valid & failed & ~self.abort),
+        ]
+        with m.If(valid):
+            m.d.sync += [
+                Assert(replies.r_rdy, "write response without a burst"),
+                self.error_address.eq(answered.address),
+                self.error_client.eq(answered.client),
+            ]
+        for number, client in enumerate(clients):
+            m.d.comb += client.done.eq(
+                valid & answered.last & (answered.client == number) & ~self.abort
+            )
+        m.d.comb += self.idle.eq(
+            splitter.idle
+            & ~axi.awvalid
+            & ~axi.wvalid
+            & (left == 0)
+            & ~sends.r_rdy
+            & ~replies.r_rdy
+            & ~valid
+        )
+        return m

@@ -1,0 +1,5 @@
+"""The vector unit."""
+
+from hdl.vector.unit import VectorUnit
+
+__all__ = ["VectorUnit"]

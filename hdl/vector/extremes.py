@@ -1,0 +1,209 @@
+"""Largest values over rows: softmax maximum, exponent of a head, argmax of the logits."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import data
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out
+from amaranth.utils import exact_log2
+
+from hdl.config import Config
+from hdl.fp import ceil_to_int, int_to_fp, order_key
+from hdl.interfaces import TOKEN_BITS
+from hdl.vector.program import Reduce
+from hdl.vector.slots import row_index_bits, word_index_bits
+from hdl.vector.timing import DelayLine
+
+__all__ = ["RowExtremes", "extreme_tag"]
+
+MAXIMUM_BITS = 22
+
+
+def extreme_tag(config: Config) -> data.StructLayout:
+    """What goes with a word to be compared."""
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "mode": Reduce,
+            "word": word_index_bits(config),
+            "row": row_index_bits(config),
+            "parity": 1,
+            "buffer": 1,
+            "first": 1,  # the row's record starts with this block
+            "final": 1,  # last word of the panel: column numbers go on by 32
+        }
+    )
+
+
+class RowExtremes(Component):
+    """Running maxima, a record a row.
+
+    MAXIMUM: ceiling of the block's largest value, M = max(M, ceiling): writes M, the shift
+    (M - M before, at most 255) and -M as FP32. EXPONENT: of the largest magnitude. ARGMAX: largest value
+    and its column, the lowest of equals. One word a cycle; the words of a block without a gap; two blocks
+    of one row at least 2 cycles apart.
+
+    Members
+    -------
+    tag, values, active : In
+        Word at stage ``result`` and its lanes that take part.
+    token_address : In, token : Out(TOKEN_BITS)
+        Read port {row}: column of the argmax.
+    exponent_address : In, exponent : Out(8)
+        Read port {row}.
+    shift_address, shift : In, Out(8), twice
+        Read ports {row, buffer}.
+    negative : Out
+        Write of -M into the row scalars.
+    non_finite : Out(1)
+        A NaN or infinity takes part in an ARGMAX.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        self._row_bits = bits = row_index_bits(config)
+        super().__init__(
+            {
+                "tag": In(extreme_tag(config)),
+                "values": In(32).array(config.lanes),
+                "active": In(config.lanes),
+                "token_address": In(bits),
+                "token": Out(TOKEN_BITS),
+                "exponent_address": In(bits),
+                "exponent": Out(8),
+                "shift_address": In(bits + 1).array(2),
+                "shift": Out(8).array(2),
+                "negative": Out(data.StructLayout({"enable": 1, "address": bits, "data": 32})),
+                "non_finite": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes = self._config.lanes
+        tags = DelayLine(m, self.tag)
+
+        # Keys: 0 for a lane that takes no part (no value but a negative NaN has it)
+        keys, bad = [], Signal(lanes)
+        for i, value in enumerate(self.values):
+            key = Signal(32, name=f"key_{i}", reset_less=True)
+            magnitude = Mux(value[23:31] == 0, 0, value[:31])
+            chosen = Mux(self.tag.mode == Reduce.EXPONENT, magnitude, order_key(m, value))
+            m.d.sync += key.eq(Mux(self.active[i], chosen, Const(0, 32)))
+            m.d.comb += bad[i].eq(self.active[i] & (value[23:31] == 255))
+            keys.append((key, Const(0, 0)))
+        m.d.sync += self.non_finite.eq(
+            self.tag.valid & (self.tag.mode == Reduce.ARGMAX) & bad.any()
+        )
+        stage = 1
+
+        # Lanes: one level a cycle; of equals the left one
+        while len(keys) > 1:
+            half = []
+            for i in range(len(keys) // 2):
+                (left, left_index), (right, right_index) = keys[2 * i], keys[2 * i + 1]
+                key = Signal(32, name=f"key_{len(keys) // 2}_{i}", reset_less=True)
+                index = Signal(
+                    len(left_index) + 1, name=f"index_{len(keys) // 2}_{i}", reset_less=True
+                )
+                greater = Signal(name=f"greater_{len(keys) // 2}_{i}")
+                m.d.comb += greater.eq(right > left)
+                m.d.sync += [
+                    key.eq(Mux(greater, right, left)),
+                    index.eq(Cat(Mux(greater, right_index, left_index), greater)),
+                ]
+                half.append((key, index))
+            keys = half
+            stage += 1
+        word_key, word_index = keys[0]
+
+        # Words of a block
+        word = tags.at("word", stage)
+        best = Signal(32, reset_less=True)
+        best_column = Signal(5, reset_less=True)
+        with m.If((word == 0) | (word_key > best)):
+            m.d.sync += [best.eq(word_key), best_column.eq(Cat(word_index, word))]
+        stage += 1
+        done = tags.at("valid", stage) & (tags.at("word", stage) == self._config.block_words - 1)
+
+        # The row's record: read at ``stage``, written a cycle later
+        record = data.StructLayout({"key": 32, "value": MAXIMUM_BITS})
+        m.submodules.records = records = Memory(shape=record, depth=2 << self._row_bits, init=[])
+        read, token, write = records.read_port(), records.read_port(), records.write_port()
+        panel = Signal(TOKEN_BITS - exact_log2(32))
+        key = Signal(32, reset_less=True)
+        column = Signal(TOKEN_BITS, reset_less=True)
+        ceiling = Signal(signed(MAXIMUM_BITS), reset_less=True)
+        m.d.comb += [
+            read.addr.eq(Cat(tags.at("row", stage), tags.at("parity", stage))),
+            token.addr.eq(self.token_address),
+            self.token.eq(token.data.value),
+        ]
+        this_panel = Signal.like(panel)
+        m.d.comb += this_panel.eq(Mux(tags.at("first", stage), 0, panel))
+        largest = Signal(32)  # the key's value
+        m.d.comb += largest.eq(Mux(best[31], best & 0x7FFFFFFF, ~best))
+        m.d.sync += [
+            key.eq(best),
+            column.eq(Cat(best_column, this_panel)),
+            ceiling.eq(ceil_to_int(m, largest)),
+        ]
+        with m.If(done):
+            m.d.sync += panel.eq(this_panel + tags.at("final", stage))
+        stage += 1
+
+        updated = Signal()
+        valid = Signal()
+        m.d.sync += updated.eq(done)
+        m.d.comb += valid.eq(updated)
+        first, mode = tags.at("first", stage), tags.at("mode", stage)
+        maximum = Signal(signed(MAXIMUM_BITS), reset_less=True)
+        new = Signal(signed(MAXIMUM_BITS))
+        old = read.data.value.as_signed()
+        rise = Signal(signed(MAXIMUM_BITS + 1))
+        shift = Signal(8, reset_less=True)
+        with m.If(first | ((key != 0) & (ceiling > old))):
+            m.d.comb += new.eq(ceiling)
+        with m.Else():
+            m.d.comb += new.eq(old)
+        better = first | (key > read.data.key)
+        m.d.comb += [
+            rise.eq(new - old),
+            write.addr.eq(Cat(tags.at("row", stage), tags.at("parity", stage))),
+            write.data.key.eq(key),
+            write.data.value.eq(Mux(mode == Reduce.MAXIMUM, new, column)),
+            write.en.eq(valid & ((mode == Reduce.MAXIMUM) | better)),
+        ]
+        m.d.sync += [
+            maximum.eq(new),
+            shift.eq(Mux(first, 0, Mux(rise[8:] != 0, 255, rise[:8]))),
+        ]
+
+        m.submodules.exponents = exponents = Memory(shape=8, depth=1 << self._row_bits, init=[])
+        exponent, write = exponents.read_port(), exponents.write_port()
+        m.d.comb += [
+            write.addr.eq(tags.at("row", stage)),
+            write.data.eq(key[23:31]),
+            write.en.eq(valid & (mode == Reduce.EXPONENT) & better),
+            exponent.addr.eq(self.exponent_address),
+            self.exponent.eq(exponent.data),
+        ]
+        stage += 1
+
+        m.submodules.shifts = shifts = Memory(shape=8, depth=2 << self._row_bits, init=[])
+        write = shifts.write_port()
+        scaled = Signal()
+        negative = Signal(signed(MAXIMUM_BITS))
+        m.d.sync += scaled.eq(valid & (mode == Reduce.MAXIMUM))
+        m.d.comb += [
+            write.addr.eq(Cat(tags.at("row", stage), tags.at("buffer", stage))),
+            write.data.eq(shift),
+            write.en.eq(scaled),
+            self.negative.enable.eq(scaled),
+            self.negative.address.eq(tags.at("row", stage)),
+            negative.eq(-maximum),
+            self.negative.data.eq(int_to_fp(m, negative)),
+        ]
+        for address, out in zip(self.shift_address, self.shift, strict=True):
+            port = shifts.read_port()
+            m.d.comb += [port.addr.eq(address), out.eq(port.data)]
+        return m

@@ -1,0 +1,116 @@
+"""The RTL as a chip: the verilated accelerator behind its registers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from hdl.config import Config
+from hdl.isa import Counter, DescriptorError, Fault, HostRegister, Unit
+from runtime.chip import DeviceFault, Progress
+from sim.verilated.build import BuildConfig, build
+from sim.verilated.library import MemoryTiming, SimulatedChip
+
+__all__ = ["RtlChip", "build_chip"]
+
+_CHUNK_CYCLES = 50_000
+_WATCHDOG_CYCLES = 1_000_000
+_IDENTITY = 0x53524E31
+TOP = "serrano"
+
+
+def build_chip(
+    config: Config, progress: Callable[[str, float], None] = lambda text, fraction: None
+) -> Path:
+    """The simulator of a chip as a shared library, built if it is not in the cache."""
+    from hdl.accelerator import Accelerator
+    from hdl.emit import emit_verilog
+
+    progress("writing Verilog", 0.0)
+    text = emit_verilog(Accelerator(config), TOP)
+    return build(text, TOP, BuildConfig(), progress=progress)
+
+
+class RtlChip:
+    """A simulated chip with its memory.
+
+    Parameters
+    ----------
+    config : of the chip the library was built from
+    memory : uint8, shared with the host
+    library : from :func:`build_chip`
+    timing : of the memory model; 60 cycles of latency by default
+    seed : of the memory's random stalls
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        memory: np.ndarray,
+        *,
+        library: Path,
+        timing: MemoryTiming | None = None,
+        seed: int = 0,
+    ):
+        self.config = config
+        self.memory = memory
+        self._sim = SimulatedChip(library, memory, timing or MemoryTiming(), seed=seed)
+        self._sim.reset()
+        found = self._sim.read(HostRegister.IDENTITY.value)
+        if found != _IDENTITY:
+            raise RuntimeError(f"the chip's identity register reads {found:#x}")
+        self._write_pair("MEMORY_BASE", 0)
+        self._write_pair("MEMORY_LIMIT", memory.size)
+        self._write(HostRegister.WATCHDOG, _WATCHDOG_CYCLES)
+        self._write(HostRegister.INTERRUPT_ENABLE, 1)
+
+    @property
+    def cycles(self) -> int:
+        """Cycles simulated since reset, register accesses included."""
+        return self._sim.cycles
+
+    def _write(self, register: HostRegister, value: int) -> None:
+        self._sim.write(register.value, value)
+
+    def _read(self, register: HostRegister) -> int:
+        return self._sim.read(register.value)
+
+    def _write_pair(self, name: str, value: int) -> None:
+        self._write(HostRegister[f"{name}_LOW"], value & 0xFFFFFFFF)
+        self._write(HostRegister[f"{name}_HIGH"], value >> 32)
+
+    def _counter(self, counter: Counter) -> int:
+        at = HostRegister.COUNTERS.value + 8 * counter.value
+        return self._sim.read(at) | self._sim.read(at + 4) << 32
+
+    def run(
+        self, program: int, descriptor: int, progress: Progress | None = None
+    ) -> dict[Counter, int]:
+        self._write_pair("PROGRAM", program)
+        self._write_pair("DESCRIPTOR", descriptor)
+        start = self._sim.cycles
+        self._write(HostRegister.CONTROL, 1)
+        while not self._sim.run(_CHUNK_CYCLES):
+            if progress:
+                progress(self._sim.cycles - start)
+        status = self._read(HostRegister.STATUS)
+        self._write(HostRegister.CONTROL, 2)
+        if status & 4:
+            raise DeviceFault(self._fault_text())
+        return {c: self._counter(c) for c in Counter}
+
+    def _fault_text(self) -> str:
+        cause = Fault(self._read(HostRegister.FAULT_CAUSE))
+        unit = Unit(self._read(HostRegister.FAULT_UNIT))
+        detail = self._read(HostRegister.FAULT_DETAIL)
+        index = self._read(HostRegister.FAULT_INDEX)
+        address = self._read(HostRegister.FAULT_ADDRESS_LOW)
+        address |= self._read(HostRegister.FAULT_ADDRESS_HIGH) << 32
+        name = DescriptorError(detail).name if cause is Fault.BAD_DESCRIPTOR else f"{detail:#x}"
+        return (
+            f"{cause.name} in unit {unit.name}, instruction {index}, "
+            f"detail {name}, address {address:#x}"
+        )
+
+    def close(self) -> None:
+        self._sim.close()

@@ -1,0 +1,112 @@
+"""`serrano bench`: one matrix product, or one transformer layer, on the RTL."""
+
+from time import perf_counter
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from hdl.config import Config
+from runtime.chip import DeviceFault
+from runtime.gemm import run_gemm
+from runtime.layer import LayerShape, run_layer
+from scripts import options
+from scripts.console import err
+from scripts.devices import chip_maker
+from scripts.report import breakdown, phase_table
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Measure one matrix product or one layer on the RTL, checked bit for bit.",
+    no_args_is_help=True,
+)
+
+
+def _finish(figures: dict, config: Config, json) -> int:
+    console = Console(highlight=False)
+    phase_table(config, [figures], console)
+    breakdown([figures], console)
+    speed = figures["simulated_cycles_per_second"]
+    if speed:
+        console.print(f"{speed / 1000:.0f} k simulated cycles/s")
+    exact = figures["bit_exact"]
+    console.print("bit-exact against the golden model" if exact else "NOT bit-exact")
+    options.write_json(json, figures)
+    return 0 if exact else 1
+
+
+@app.command()
+def gemm(
+    m: Annotated[int, typer.Option(help="Rows of activations.")],
+    k: Annotated[int, typer.Option(help="Reduction length.")],
+    n: Annotated[int, typer.Option(help="Outputs.")],
+    repeat: Annotated[int, typer.Option(help="Products back to back.")] = 1,
+    preset: options.Preset = "edge",
+    seed: options.Seed = 0,
+    latency: options.Latency = 60,
+    stalls: options.StallPercent = 0,
+    json: options.JsonFile = None,
+) -> int:
+    """One matrix product: activations on chip, weights from the tape."""
+    config = options.preset(preset)
+    for name, value in (("--m", m), ("--k", k), ("--n", n), ("--repeat", repeat)):
+        options.whole(name, value, 1, 1 << 20)
+    timing = options.memory_timing(latency, stalls)
+    make = chip_maker(options.DeviceName.rtl, config, timing, seed)
+    try:
+        figures = run_gemm(config, make, m, k, n, repeat, np.random.default_rng(seed))
+    except DeviceFault as fault:
+        err.print(f"the chip stopped: {fault}")
+        return 1
+    figures |= {"preset": preset, "seed": seed, "latency": latency}
+    return _finish(figures, config, json)
+
+
+@app.command()
+def layer(
+    dim: Annotated[int, typer.Option(help="Width of the residual stream.")],
+    hidden: Annotated[int, typer.Option(help="Width of the feed-forward part.")],
+    heads: Annotated[int, typer.Option(help="Query heads.")],
+    kv_heads: Annotated[int, typer.Option(help="Key/value heads.")],
+    head_dim: Annotated[int, typer.Option(help="Elements of a head.")],
+    context: Annotated[int, typer.Option(help="Tokens of each sequence in the cache.")],
+    rows: Annotated[int | None, typer.Option(help="Decode rows, each of another sequence.")] = None,
+    chunk: Annotated[int | None, typer.Option(help="Prefill rows of one sequence.")] = None,
+    preset: options.Preset = "edge",
+    seed: options.Seed = 0,
+    latency: options.Latency = 60,
+    stalls: options.StallPercent = 0,
+    json: options.JsonFile = None,
+) -> int:
+    """One transformer layer with random weights: decode rows or a prefill chunk."""
+    config = options.preset(preset)
+    if (rows is None) == (chunk is None):
+        raise typer.BadParameter("give either --rows or --chunk")
+    options.whole("--context", context, 0, (1 << 20) - 1024)
+    shape = LayerShape(dim, hidden, heads, kv_heads, head_dim)
+    timing = options.memory_timing(latency, stalls)
+    make = chip_maker(options.DeviceName.rtl, config, timing, seed)
+    start = perf_counter()
+
+    def progress(cycles: int) -> None:
+        if perf_counter() - start > 2 and err.is_terminal:
+            err.print(f"simulating: {cycles:,} cycles", end="\r")
+
+    try:
+        figures = run_layer(
+            config,
+            make,
+            shape,
+            context=context,
+            sequences=rows or 1,
+            chunk=chunk or 1,
+            rng=np.random.default_rng(seed),
+            progress=progress,
+        )
+    except DeviceFault as fault:
+        err.print(f"the chip stopped: {fault}")
+        return 1
+    figures |= {"preset": preset, "seed": seed, "latency": latency}
+    return _finish(figures, config, json)

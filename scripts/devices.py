@@ -1,0 +1,43 @@
+"""Makes devices for the command line, with progress where it takes time."""
+
+from compiler.checkpoint import load_checkpoint
+from compiler.checkpoint.model import Checkpoint
+from compiler.catalog import resolve
+from compiler.compile import compile_checkpoint
+from compiler.image import Image
+from hdl.config import Config
+from runtime.chip import ChipMaker
+from runtime.golden_chip import GoldenChip
+from runtime.rtl_chip import RtlChip, build_chip
+from scripts.console import bar, err
+from scripts.options import DeviceName
+from sim.verilated.library import MemoryTiming
+
+__all__ = ["chip_maker", "compiled", "load_model"]
+
+
+def load_model(name: str, tokenizer: str | None) -> Checkpoint:
+    """A checkpoint by catalogue name or path."""
+    path = resolve(name, report=lambda text: err.print(text))
+    return load_checkpoint(path, tokenizer)
+
+
+def compiled(checkpoint: Checkpoint, config: Config, **options) -> Image:
+    """``compile_checkpoint`` with a progress bar."""
+    with bar("compiling") as progress:
+        return compile_checkpoint(checkpoint, config, progress=progress, **options)
+
+
+def chip_maker(
+    device: DeviceName, config: Config, timing: MemoryTiming | None = None, seed: int = 0
+) -> ChipMaker:
+    """How to make a chip of this kind; builds the simulator if need be."""
+    if device is DeviceName.golden:
+        return GoldenChip
+    with bar(f"simulator for preset {config.name}") as progress:
+        library = build_chip(config, progress)
+
+    def make(config: Config, memory) -> RtlChip:
+        return RtlChip(config, memory, library=library, timing=timing, seed=seed)
+
+    return make

@@ -1,0 +1,56 @@
+"""The command line: `./serrano COMMAND`. Commands live in files of their own."""
+
+import sys
+
+import typer
+
+from compiler.errors import UserError
+from scripts import bench, build, models, quality, run, suite
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="serrano",
+    help="Serrano, an open LLM-inference accelerator: run real language models on real RTL.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.add_typer(bench.app, name="bench")
+app.command("models")(models.models)
+app.command("compile")(build.compile_image)
+app.command("verilog")(build.verilog)
+app.command("quality")(quality.quality)
+app.command("test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    suite.test
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the exit code. A user's mistake is one line on stderr and code 2."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except UserError as error:
+        print(f"serrano: {error}", file=sys.stderr)
+        return 2
+    except typer.Exit as done:
+        return done.exit_code
+    except typer.Abort:
+        print("serrano: interrupted", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("serrano: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        # Click's own refusals (unknown option, missing argument) know how to show themselves.
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+            print(f"serrano: {error.format_message()} (try --help)", file=sys.stderr)
+            return 2
+        raise
+    return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Options and checks that several commands share."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compiler.errors import UserError
+from hdl.config import PRESETS, Config
+from sim.verilated.library import MemoryTiming
+
+__all__ = [
+    "DeviceName",
+    "JsonFile",
+    "Latency",
+    "Preset",
+    "Seed",
+    "StallPercent",
+    "memory_timing",
+    "preset",
+    "whole",
+    "write_json",
+]
+
+
+class DeviceName(StrEnum):
+    """Devices that a model can run on."""
+
+    rtl = "rtl"
+    golden = "golden"
+
+
+Preset = Annotated[str, typer.Option("--preset", help=f"Chip: {', '.join(PRESETS)}.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON too.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Latency = Annotated[
+    int, typer.Option("--latency", help="Memory latency of the simulation, in cycles.")
+]
+StallPercent = Annotated[
+    int, typer.Option("--stalls", help="Random stalls of the memory, percent of cycles (0 to 90).")
+]
+
+
+def preset(name: str) -> Config:
+    """The configuration of a preset; ``UserError`` for a name that is none."""
+    if name not in PRESETS:
+        raise UserError(f"--preset {name}: no such preset; choose from {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def whole(option: str, value: int, low: int, high: int) -> int:
+    """``value`` if it lies in low .. high, else ``UserError`` naming the option."""
+    if not low <= value <= high:
+        raise UserError(f"{option} {value}: give a whole number from {low} to {high}")
+    return value
+
+
+def memory_timing(latency: int, stalls: int) -> MemoryTiming:
+    """Timing of the simulated memory from the options."""
+    return MemoryTiming(
+        latency=whole("--latency", latency, 1, 100_000),
+        stall_probability=whole("--stalls", stalls, 0, 90) / 100,
+    )
+
+
+def write_json(path: Path | None, figures: dict) -> None:
+    """Write figures to ``path``, if one was asked for; ``UserError`` if that fails."""
+    if path is None:
+        return
+    try:
+        path.write_text(json.dumps(figures, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"--json {path}: can't write it ({error.strerror})") from None

@@ -1,0 +1,39 @@
+"""The systolic array alone, by preset and for other shapes of cluster and port."""
+
+import dataclasses
+
+import pytest
+
+from hdl.config import PRESETS
+from hdl.matrix import SystolicArray
+from sim.bench import run
+
+TINY = PRESETS["tiny"]
+SHAPES = {
+    "tiny": (TINY, 120),
+    "ulx3s": (PRESETS["ulx3s"], 60),
+    "edge": (PRESETS["edge"], 40),
+    # a register at every multiplier; several chunks a line both ways
+    "single": (
+        dataclasses.replace(
+            TINY, name="single", rows=8, cols=16, row_group=1, col_group=1, lanes=4
+        ),
+        60,
+    ),
+    # one cluster reaches over several chunks
+    "wide": (
+        dataclasses.replace(TINY, name="wide", rows=16, cols=8, row_group=8, col_group=8),
+        60,
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_array(shape):
+    config, tiles = SHAPES[shape]
+    run(
+        SystolicArray(config),
+        "sim.bench.array_tiles",
+        name=f"array-{shape}",
+        parameters={"config": config, "tiles": tiles},
+    )

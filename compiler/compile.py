@@ -6,12 +6,14 @@ from dataclasses import asdict
 import numpy as np
 
 from compiler.checkpoint.model import Checkpoint
+from compiler.checkpoint.tokenizer import tokenizer_to_json
 from compiler.errors import UserError
 from compiler.image import Image, MemoryMap, new_image
 from compiler.layout import Layout
 from compiler.program import step_program
 from compiler.tape import pack_matrix, pad_heads_in, pad_heads_out
 from hdl.config import BLOCK, PAGE_TOKENS, Config
+from hdl.interfaces import POSITION_BITS, model_layout
 from hdl.isa import RESULT_TOKEN_BYTES
 
 __all__ = ["compile_checkpoint", "layer_matrices", "rope_table"]
@@ -120,7 +122,7 @@ def compile_checkpoint(
     Parameters
     ----------
     context
-        Longest sequence, in tokens; the model's own limit by default.
+        Longest sequence, in tokens; by default the model's own limit, or the chip's if less.
     sequences
         Sequences that can be in the KV cache at full length at the same time.
     kv_pages
@@ -133,15 +135,22 @@ def compile_checkpoint(
     Raises
     ------
     UserError
-        For a model that the chip can't hold, or a context longer than the model's.
+        For a model that the chip can't hold, a context longer than the model's, or a KV cache of
+        no pages.
     """
     model = checkpoint.config
     layout = Layout(config, model)
-    context = model.context if context is None else context
-    if not 1 <= context <= model.context:
-        raise UserError(f"context {context}: the model takes 1 to {model.context} tokens")
+    longest = min(model.context, (1 << POSITION_BITS) - 1)
+    context = longest if context is None else context
+    if not 1 <= context <= longest:
+        raise UserError(f"context {context}: the model takes 1 to {longest} tokens on this chip")
+    if sequences < 1:
+        raise UserError(f"sequences {sequences}: give at least 1")
     if kv_pages is None:
         kv_pages = sequences * -(-context // PAGE_TOKENS)
+    most = (1 << model_layout()["kv_pages"].width) - 1
+    if not 1 <= kv_pages <= most:
+        raise UserError(f"a KV cache of {kv_pages} pages: the chip takes 1 to {most}")
     # The program's length does not depend on the addresses in it.
     draft = _memory_map(layout, 0, context, kv_pages, with_head)
     program_bytes = len(step_program(layout, draft, with_head=with_head).to_bytes())
@@ -182,6 +191,7 @@ def compile_checkpoint(
         "source": str(checkpoint.source),
         "rows": layout.rows,
         "with_head": with_head,
+        "tokenizer": tokenizer_to_json(checkpoint.tokenizer) if checkpoint.tokenizer else None,
     }
     return new_image(
         manifest,

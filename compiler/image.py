@@ -9,6 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from compiler.checkpoint.tokenizer import TokenizerSpec, tokenizer_from_json
 from compiler.errors import UserError
 
 __all__ = ["FORMAT", "Image", "MemoryMap", "new_image", "read_image", "write_image"]
@@ -53,7 +54,7 @@ class Image:
     manifest
         JSON-able facts: ``format``, ``config`` (hdl.config.Config fields), ``model``
         (LlamaConfig fields), ``source``, ``rows`` (a step's rows at the most), ``memory``
-        (MemoryMap fields), ``tokenizer`` (description or None), ``sha256`` by section.
+        (MemoryMap fields), ``tokenizer`` (JSON text or None), ``sha256`` by section.
     sections
         uint8 arrays: ``program``, ``norms``, ``rope``, ``embedding``, ``tape``.
     """
@@ -65,6 +66,12 @@ class Image:
     def memory(self) -> MemoryMap:
         return MemoryMap(**self.manifest["memory"])
 
+    @property
+    def tokenizer(self) -> TokenizerSpec | None:
+        """What `runtime.tokenizer.make` needs, if the checkpoint had a tokenizer."""
+        text = self.manifest["tokenizer"]
+        return tokenizer_from_json(text) if text else None
+
     def place(self, memory: np.ndarray) -> None:
         """Copy every section to its address in the chip's memory (uint8)."""
         for name, section in self.sections.items():
@@ -72,8 +79,8 @@ class Image:
             memory[start : start + section.size] = section
 
 
-def _digest(section: np.ndarray) -> str:
-    return hashlib.sha256(section.data).hexdigest()
+def _digest(data: bytes | memoryview) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def new_image(manifest: dict, memory: MemoryMap, sections: dict[str, np.ndarray]) -> Image:
@@ -83,16 +90,44 @@ def new_image(manifest: dict, memory: MemoryMap, sections: dict[str, np.ndarray]
         "format": FORMAT,
         **manifest,
         "memory": asdict(memory),
-        "sha256": {k: _digest(v) for k, v in sections.items()},
+        "sha256": {k: _digest(v.data) for k, v in sections.items()},
     }
     return Image(manifest, sections)
 
 
 def write_image(image: Image, path: Path) -> None:
-    """Write an image as a safetensors file with the manifest as metadata, whole or not at all."""
+    """Write an image as a safetensors file with the manifest as metadata, whole or not at all.
+
+    Raises ``UserError`` where that fails.
+    """
+    text = json.dumps(image.manifest)
+    metadata = {"serrano": text, "sha256": _digest(text.encode())}
     partial = path.with_name(path.name + ".partial")
-    save_file(image.sections, partial, metadata={"serrano": json.dumps(image.manifest)})
-    partial.replace(path)
+    try:
+        save_file(image.sections, partial, metadata=metadata)
+        partial.replace(path)
+    except (SafetensorError, OSError) as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"{path}: can't write the image ({error})") from None
+
+
+def _read_manifest(path: Path, metadata: dict[str, str]) -> dict:
+    text = metadata.get("serrano")
+    if text is None:
+        raise UserError(f"{path}: not a Serrano image; compile a checkpoint to make one")
+    try:
+        manifest = json.loads(text)
+        found = manifest["format"]
+    except (ValueError, TypeError, KeyError):
+        raise UserError(f"{path}: the manifest is damaged; compile the image again") from None
+    if found != FORMAT:
+        raise UserError(
+            f"{path}: image format {found!r}, this version reads {FORMAT!r}: compile the "
+            "checkpoint again"
+        )
+    if metadata.get("sha256") != _digest(text.encode()):
+        raise UserError(f"{path}: the manifest is damaged (hash differs); compile the image again")
+    return manifest
 
 
 def read_image(path: Path) -> Image:
@@ -102,23 +137,15 @@ def read_image(path: Path) -> Image:
     """
     try:
         with safe_open(path, framework="numpy") as f:
-            text = (f.metadata() or {}).get("serrano")
-            if text is None:
-                raise UserError(f"{path}: not a Serrano image; compile a checkpoint to make one")
-            manifest = json.loads(text)
-            if manifest.get("format") != FORMAT:
-                raise UserError(
-                    f"{path}: image format {manifest.get('format')!r}, this version reads "
-                    f"{FORMAT!r}: compile the checkpoint again"
-                )
+            manifest = _read_manifest(path, f.metadata() or {})
             sections = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{path}: no such image file") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged image ({error}); compile it again") from None
+        raise UserError(f"{path}: damaged, or not an image ({error}); compile it again") from None
     for name in _SECTIONS:
         if name not in sections:
             raise UserError(f"{path}: section {name} is missing; compile it again")
-        if _digest(sections[name]) != manifest["sha256"].get(name):
+        if _digest(sections[name].data) != manifest["sha256"][name]:
             raise UserError(f"{path}: section {name} is damaged (hash differs); compile it again")
     return Image(manifest, sections)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from compiler.checkpoint.model import LlamaConfig
 from compiler.errors import UserError
 from hdl.config import BLOCK, PAGE_TOKENS, Config
+from hdl.interfaces import model_layout
+from hdl.isa import TABLE, Opcode
 
 __all__ = ["Layout", "blocks_of"]
 
@@ -18,7 +20,8 @@ def blocks_of(elements: int) -> int:
 class Layout:
     """Where a model's operands lie on chip, in blocks, for steps of at most ``rows`` rows.
 
-    Raises ``UserError`` naming the memory that is too small for even one row.
+    Raises ``UserError`` naming the memory that is too small for even one row, or the dimension that
+    passes a register or a field of an instruction.
     """
 
     config: Config
@@ -49,6 +52,21 @@ class Layout:
                 raise UserError(
                     f"the model needs {need} blocks of {what} for one row, preset {c.name} "
                     f"has {have}: choose a larger preset"
+                )
+        registers = model_layout()
+        reduction = next(o.bits for o in TABLE[Opcode.MATMUL].operands if o.name == "blocks")
+        for what, value, bits in (
+            ("kv_heads", m.kv_heads, registers["kv_heads"].width),
+            ("vocab", m.vocab, registers["vocabulary"].width),
+            ("layers x kv_heads x head_dim", self.kv_page_bytes, registers["kv_page_bytes"].width),
+            ("heads x head_dim", self.query_stride, registers["query_stride"].width),
+            ("dim", self.dim_blocks, reduction),
+            ("hidden", self.hidden_blocks, reduction),
+        ):
+            if value >= 1 << bits:
+                raise UserError(
+                    f"the model's {what} is more than the instruction set can name: {value} where "
+                    f"{(1 << bits) - 1} is the most"
                 )
 
     @property

@@ -22,6 +22,8 @@ class Program:
     """Instruction words under construction."""
 
     words: list[int] = field(default_factory=list)
+    norms_wanted: int = 0  # NORMs in the whole program
+    norms_loaded: int = 0  # norm weights asked for
     norms: int = 0  # NORMs issued: selects the constant slot
 
     def emit(self, opcode: Opcode, **operands) -> None:
@@ -57,20 +59,30 @@ def model_registers(layout: Layout, memory) -> dict[ModelRegister, int]:
     }
 
 
-def _load_norm(p: Program, layout: Layout, address: int, index: int) -> None:
+def _load_norm(p: Program, layout: Layout, memory) -> None:
+    """Ask for the next norm weights, if there are any more."""
+    if p.norms_loaded == p.norms_wanted:
+        return
+    index = p.norms_loaded
     p.emit(
         Opcode.LOAD,
         source=LoadSource.CONSTANT,
         target=Target.CONSTANTS,
         destination=layout.norm_slot(index),
         blocks=layout.dim_blocks,
-        address=address,
+        address=memory.norms + index * layout.dim_blocks * 128,
         wait=NORM_SLOT_FREE if index >= 2 else 0,
         signal=CONSTANTS_READY,
     )
+    p.norms_loaded += 1
 
 
-def _norm(p: Program, layout: Layout, rows: RowSelect) -> None:
+def _norm(p: Program, layout: Layout, memory, rows: RowSelect) -> None:
+    """A NORM, and behind it the LOAD of the weights that take over its slot.
+
+    Not before it: a program must mean the same when it is run one instruction at a time, as the
+    golden model does. The chip loses nothing, it dispatches far ahead of what it executes.
+    """
     p.emit(
         Opcode.NORM,
         source=0,
@@ -82,6 +94,7 @@ def _norm(p: Program, layout: Layout, rows: RowSelect) -> None:
         signal=OPERANDS_READY | NORM_SLOT_FREE,
     )
     p.norms += 1
+    _load_norm(p, layout, memory)
 
 
 def _matmul(
@@ -97,15 +110,15 @@ def _matmul(
     )
 
 
-def layer_program(p: Program, layout: Layout, layer: int) -> None:
-    """One transformer layer: row memory in, row memory out. Tape order: k, v, q, o, gate/up, down."""
+def layer_program(p: Program, layout: Layout, memory, layer: int) -> None:
+    """One transformer layer, row memory in and out. Tape order: k, v, q, o, gate/up, down."""
     m, hb = layout.model, layout.head_blocks
     xq, attention = layout.region0, layout.region0
     queries, hidden = layout.region1, layout.region1
     offset = layer * layout.kv_layer_bytes
     tables_wait = TABLES_READY if layer == 0 else 0
 
-    _norm(p, layout, RowSelect.ALL)
+    _norm(p, layout, memory, RowSelect.ALL)
     kv_panels = m.kv_heads * hb
     _matmul(p, xq, layout.dim_blocks, kv_panels, wait=OPERANDS_READY)
     p.emit(Opcode.APPEND, offset=offset, value=0, tables=layout.rope_tables, wait=tables_wait)
@@ -130,7 +143,7 @@ def layer_program(p: Program, layout: Layout, layer: int) -> None:
     )
     _matmul(p, attention, layout.query_stride, layout.dim_blocks, wait=OPERANDS_READY)
     p.emit(Opcode.ADD, destination=0, panels=layout.dim_blocks)
-    _norm(p, layout, RowSelect.ALL)
+    _norm(p, layout, memory, RowSelect.ALL)
     _matmul(p, xq, layout.dim_blocks, 2 * layout.hidden_blocks, wait=OPERANDS_READY)
     p.emit(Opcode.SWIGLU, destination=hidden, pairs=layout.hidden_blocks, signal=OPERANDS_READY)
     _matmul(p, hidden, layout.hidden_blocks, layout.dim_blocks, wait=OPERANDS_READY)
@@ -148,7 +161,8 @@ def step_program(layout: Layout, memory, *, with_head: bool = True) -> Program:
         False: rows come from ``memory.rows_in`` and go to ``memory.rows_out`` as FP32, without
         embedding and logits (one layer measured alone).
     """
-    m, p = layout.model, Program()
+    m = layout.model
+    p = Program(norms_wanted=2 * m.layers + (1 if with_head else 0))
     for register, value in model_registers(layout, memory).items():
         p.emit(Opcode.SET, register=register, value=value)
     p.emit(Opcode.TAPE, address=memory.tape, block_tiles=memory.tape_block_tiles)
@@ -161,17 +175,7 @@ def step_program(layout: Layout, memory, *, with_head: bool = True) -> Program:
         blocks=layout.dim_blocks,
         address=memory.embedding if with_head else memory.rows_in,
     )
-    norms = 2 * m.layers + (1 if with_head else 0)
-    loaded = 0
-
-    def load_norms(upto: int) -> None:
-        nonlocal loaded
-        while loaded < min(upto, norms):
-            address = memory.norms + loaded * layout.dim_blocks * 128
-            _load_norm(p, layout, address, loaded)
-            loaded += 1
-
-    load_norms(1)
+    _load_norm(p, layout, memory)
     p.emit(
         Opcode.LOAD,
         source=LoadSource.POSITION,
@@ -181,11 +185,11 @@ def step_program(layout: Layout, memory, *, with_head: bool = True) -> Program:
         address=memory.rope,
         signal=TABLES_READY,
     )
+    _load_norm(p, layout, memory)
     for layer in range(m.layers):
-        load_norms(2 * layer + 3)
-        layer_program(p, layout, layer)
+        layer_program(p, layout, memory, layer)
     if with_head:
-        _norm(p, layout, RowSelect.OUTPUT)
+        _norm(p, layout, memory, RowSelect.OUTPUT)
         panels = layout.vocabulary_panels
         _matmul(
             p,

@@ -1,4 +1,4 @@
-"""Weights to the tape: quantised to MXINT8 and laid out in the order in which the array eats them."""
+"""Weights to the tape: quantised to MXINT8, laid out in the order in which the array eats them."""
 
 import numpy as np
 
@@ -60,8 +60,8 @@ def pack_matrix(config: Config, weight: np.ndarray) -> np.ndarray:
     # (panel, group, column, block, pass, row) -> (panel, block, group, pass, column, row)
     tiles = elements.reshape(outputs // BLOCK, BLOCK // c, c, blocks, BLOCK // r, r)
     tiles = tiles.transpose(0, 3, 1, 4, 2, 5).reshape(-1, BLOCK * c)
-    codes = scales.reshape(outputs // BLOCK, BLOCK // c, c, blocks)
-    codes = codes.transpose(0, 3, 1, 2).reshape(-1, c)
+    grouped = scales.reshape(outputs // BLOCK, BLOCK // c, c, blocks)
+    codes = grouped.transpose(0, 3, 1, 2).reshape(-1, c)
     return np.concatenate([codes, tiles.view(np.uint8)], axis=1).reshape(-1)
 
 

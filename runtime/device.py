@@ -16,7 +16,7 @@ __all__ = ["Device", "RowRequest", "StepResult"]
 
 @dataclass(frozen=True)
 class RowRequest:
-    """Tokens of one sequence to run in a step; logits of the last ``outputs`` of them are wanted."""
+    """Tokens of one sequence for a step; the logits of the last ``outputs`` of them are wanted."""
 
     sequence: Sequence
     tokens: list[int]
@@ -90,6 +90,32 @@ class Device:
         rows = sum(len(r.tokens) for r in requests)
         if not 1 <= rows <= self.rows:
             raise ValueError(f"a step takes 1 to {self.rows} rows, not {rows}")
+        if any(not r.tokens or not 0 <= r.outputs <= len(r.tokens) for r in requests):
+            raise ValueError("each request takes at least one token, and at most as many outputs")
+        if len({r.sequence.owner for r in requests}) < len(requests):
+            raise ValueError("a sequence may stand in a step once")
+        try:
+            counters = self._run(requests, logits, progress)
+        except BaseException:
+            for r in requests:  # pages for tokens that have not come
+                self.pages.truncate(r.sequence, r.sequence.length)
+            raise
+        for r in requests:
+            r.sequence.length += len(r.tokens)
+        outputs = sum(r.outputs for r in requests)
+        result = self.memory[self.map.result :]
+        tokens = result[: 4 * outputs].view("<u4").astype(np.int64)
+        table = None
+        if logits:
+            stride = -(-self.vocab // BLOCK) * BLOCK
+            data = result[RESULT_TOKEN_BYTES : RESULT_TOKEN_BYTES + outputs * stride * 4]
+            table = data.view("<f4").reshape(outputs, stride)[:, : self.vocab].copy()
+        return StepResult(tokens, table, counters, rows)
+
+    def _run(
+        self, requests: list[RowRequest], logits: bool, progress: Progress | None
+    ) -> dict[Counter, int]:
+        """Pages, descriptor, doorbell to done."""
         for r in requests:
             self.pages.extend(r.sequence, r.sequence.length + len(r.tokens))
         segments = [
@@ -106,18 +132,7 @@ class Device:
         words = encode_descriptor(segments, result=self.map.result, store_logits=logits)
         at = self.map.descriptor
         self.memory[at : at + 4 * len(words)] = words.view(np.uint8)
-        counters = self.chip.run(self.map.program, self.map.descriptor, progress)
-        for r in requests:
-            r.sequence.length += len(r.tokens)
-        outputs = sum(r.outputs for r in requests)
-        result = self.memory[self.map.result :]
-        tokens = result[: 4 * outputs].view("<u4").astype(np.int64)
-        table = None
-        if logits:
-            stride = -(-self.vocab // BLOCK) * BLOCK
-            data = result[RESULT_TOKEN_BYTES : RESULT_TOKEN_BYTES + outputs * stride * 4]
-            table = data.view("<f4").reshape(outputs, stride)[:, : self.vocab].copy()
-        return StepResult(tokens, table, counters, rows)
+        return self.chip.run(self.map.program, self.map.descriptor, progress)
 
     def close(self) -> None:
         """Give back what the device holds."""

@@ -8,6 +8,7 @@ from time import perf_counter
 import numpy as np
 
 from compiler.errors import UserError
+from hdl.config import PAGE_TOKENS
 from hdl.isa import Counter
 from runtime.device import Device, RowRequest, StepResult
 from runtime.pages import Sequence
@@ -101,6 +102,16 @@ class _Active:
         self.pending = list(request.prompt)  # tokens not yet run
         self.made = 0
         self.prompt_left = len(request.prompt)
+        self.pages = _pages(request)
+
+    def close(self, devices: list[Device]) -> None:
+        for device, sequence in zip(devices, self.sequences, strict=True):
+            device.close_sequence(sequence)
+
+
+def _pages(request: Request) -> int:
+    """KV pages that a request needs when it is complete; its last token is never run."""
+    return -(-(len(request.prompt) + request.tokens - 1) // PAGE_TOKENS)
 
 
 def _check(step: int, result: StepResult, golden: StepResult) -> Mismatch | None:
@@ -127,8 +138,8 @@ def generate(
 ) -> Generation:
     """Complete every request.
 
-    Sequences that decode take a row each, prompts fill the rest of a step in chunks. Requests
-    past the device's page tables wait until a sequence ends.
+    Sequences that decode take a row each, prompts fill the rest of a step in chunks. Requests for
+    which there is no page table, or not enough KV pages, wait until a sequence ends.
 
     Parameters
     ----------
@@ -144,9 +155,11 @@ def generate(
     Raises
     ------
     UserError
-        For an empty prompt or one that does not fit the context.
+        For an empty prompt, or one that does not fit the context or the KV cache.
+    DeviceFault
+        The chip stopped a step. Every sequence is closed, the device can go on.
     """
-    context = device.map.context
+    context, pages = device.map.context, device.map.kv_pages
     for i, r in enumerate(requests):
         if not r.prompt:
             raise UserError(f"prompt {i} is empty: give it at least one token")
@@ -157,20 +170,31 @@ def generate(
                 f"prompt {i} with {len(r.prompt)} tokens and {r.tokens} new ones passes the "
                 f"context of {context}: shorten it or compile with a longer context"
             )
+        if _pages(r) > pages:
+            raise UserError(
+                f"prompt {i} with {len(r.prompt)} tokens and {r.tokens} new ones needs {_pages(r)} "
+                f"KV pages of {pages}: shorten it or compile with more pages"
+            )
     devices = [device] + ([checker] if checker else [])
     waiting = deque((i, r) for i, r in enumerate(requests) if r.tokens > 0)
     active: list[_Active] = []
     done = Generation([[] for _ in requests])
     limit = min(d.rows for d in devices)
-    while waiting or active:
-        while waiting and len(active) < device.config.row_capacity:
-            index, request = waiting.popleft()
-            active.append(_Active(index, request, [d.open_sequence() for d in devices]))
-        _step(devices, active, limit, done, on_token, on_step, progress)
-        for a in [a for a in active if not a.pending]:
-            for d, s in zip(devices, a.sequences, strict=True):
-                d.close_sequence(s)
-            active.remove(a)
+    try:
+        while waiting or active:
+            while waiting and len(active) < device.config.row_capacity:
+                index, request = waiting[0]
+                if sum(a.pages for a in active) + _pages(request) > pages:
+                    break
+                waiting.popleft()
+                active.append(_Active(index, request, [d.open_sequence() for d in devices]))
+            _step(devices, active, limit, done, on_token, on_step, progress)
+            for a in [a for a in active if not a.pending]:
+                a.close(devices)
+                active.remove(a)
+    finally:
+        for a in active:
+            a.close(devices)
     return done
 
 

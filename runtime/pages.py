@@ -18,7 +18,7 @@ class Sequence:
     Attributes
     ----------
     owner : its number in the owner table, never 0 (0 is nobody)
-    slot : its page table
+    slot : its page table, -1 when it has been closed
     length : tokens whose keys and values are in the cache
     pages : page numbers in order
     """
@@ -66,6 +66,8 @@ class PageAllocator:
 
     def extend(self, sequence: Sequence, length: int) -> None:
         """Give the sequence pages for ``length`` tokens in all; ``UserError`` when none is left."""
+        if sequence.slot < 0:
+            raise ValueError("the sequence has been closed")
         if length > self._map.context:
             raise UserError(
                 f"a sequence of {length} tokens: the image was compiled for {self._map.context}"
@@ -91,7 +93,9 @@ class PageAllocator:
         del sequence.pages[keep:]
 
     def close(self, sequence: Sequence) -> None:
-        """Give everything back."""
-        sequence.length = 0
+        """Give everything back; a sequence can be closed more than once."""
+        if sequence.slot < 0:
+            return
         self.truncate(sequence, 0)
         self._free_slots.append(sequence.slot)
+        sequence.slot = -1

@@ -1,6 +1,6 @@
 """Train the demo model, a Llama that completes Python code, and write it to `models/demo/`.
 
-    python -m scripts.train_demo --steps 12000 --seed 0
+    python -m scripts.train_demo --steps 6000 --seed 0
 
 Needs PyTorch (`pip install torch==2.13.0`), one CPU core and about an hour. The same steps, seed,
 Python and PyTorch give the same model on the same kind of machine; `--minutes` instead of
@@ -123,7 +123,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("models/demo"))
     parser.add_argument(
-        "--checkpoint", type=Path, default=Path("demo-checkpoint.pt"), help="resumed if it exists"
+        "--checkpoint",
+        type=Path,
+        default=Path(".cache/demo-checkpoint.pt"),
+        help="written every report, resumed if it exists",
     )
     parser.add_argument("--fresh", action="store_true", help="do not resume from the checkpoint")
     parser.add_argument(

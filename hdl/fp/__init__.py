@@ -1,6 +1,7 @@
 """FP32 components: pipelined, one result a cycle, no valid, no stall and no reset.
 
-A result stands `latency` cycles after its operands. Numerics: docs/spec.md, section 1.
+A result stands `latency` cycles after its operands. Empty stages may be held (`stage_enables`).
+Numerics: docs/spec.md, section 1.
 """
 
 from .add import FpAdd
@@ -15,6 +16,7 @@ from .convert import (
 )
 from .function import SpecialFunction
 from .mul import FpMul
+from .pipeline import stage_enables
 from .tables import Function
 from .term import BlockTerm
 
@@ -35,6 +37,7 @@ __all__ = [
     "scale_code",
     "scale_down",
     "scale_exponent",
+    "stage_enables",
 ]
 
 ADD_LATENCY = FpAdd.latency

@@ -6,6 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
 from .convert import INFINITY, NAN, share
+from .pipeline import enable_port, stage
 from .tables import (
     C0_BITS,
     C1_BITS,
@@ -37,23 +38,21 @@ class SpecialFunction(Component):
     x : In(32)
     function : In(2), `Function`
     o : Out(32)
+    enable : In(latency), optional: see `enable_port`
     """
 
     latency = 8
 
-    x: In(32)
-    function: In(2)
-    o: Out(32)
+    def __init__(self) -> None:
+        super().__init__(
+            {"x": In(32), "function": In(2), "o": Out(32), "enable": enable_port(self.latency)}
+        )
 
     def elaborate(self, platform):
         m = Module()
 
-        def register(value, name):
-            r = Signal(value.shape(), name=name, reset_less=True)
-            m.d.sync += r.eq(value)
-            return r
-
         # 1: |x| * 2**26, truncated (exp2)
+        register = stage(m, self.enable[0])
         exponent, mantissa = self.x[23:31], self.x[:23]
         reach = share(m, 133 - exponent, "reach")  # signed; large exponents are special below
         scaled = Cat(Const(0, 9), mantissa, Const(1, 1)) >> reach[:6]
@@ -62,9 +61,10 @@ class SpecialFunction(Component):
         function_1 = register(self.function, "function_1")
 
         # 2: x * 2**25, rounded; table address, t, exponent of the result less one, special cases
+        register = stage(m, self.enable[1])
         sign, exponent, mantissa = x_1[31], x_1[23:31], x_1[:23]
-        is_exp2 = share(m, function_1 == Function.EXP2.value, "is_exp2")
-        is_rsqrt = share(m, function_1 == Function.RSQRT.value, "is_rsqrt")
+        is_exp2 = share(m, function_1 == Function.EXP2, "is_exp2")
+        is_rsqrt = share(m, function_1 == Function.RSQRT, "is_rsqrt")
         flipped = Cat(fixed_1, Const(0, 1)) ^ sign.replicate(34)
         fixed = share(m, (flipped + 1)[1:34], "fixed")
         page = Mux(is_exp2, 0, Mux(is_rsqrt, Cat(~exponent[0], 1), 1))
@@ -98,10 +98,10 @@ class SpecialFunction(Component):
                     special.eq(zero | top | sign),
                     pattern.eq(Mux(zero, INFINITY, Mux(sign, NAN, 0))),
                 ]
-        with m.If((function_1 != Function.PASS.value) & top & (mantissa != 0)):
+        with m.If((function_1 != Function.PASS) & top & (mantissa != 0)):
             m.d.comb += pattern.eq(NAN)
         # An ordinary result has only the sign of a reciprocal in its pattern.
-        negative = sign & (function_1 == Function.RECIPROCAL.value)
+        negative = sign & (function_1 == Function.RECIPROCAL)
 
         entry = data.StructLayout({"c0": C0_BITS, "c1": signed(C1_BITS), "c2": signed(C2_BITS)})
         m.submodules.table = table = Memory(
@@ -110,7 +110,7 @@ class SpecialFunction(Component):
             init=[{"c0": c0, "c1": c1, "c2": c2} for c0, c1, c2 in coefficients()],
         )
         read = table.read_port()
-        m.d.comb += read.addr.eq(address)
+        m.d.comb += [read.addr.eq(address), read.en.eq(self.enable[1])]
 
         tail = Cat(Mux(special, pattern, Cat(Const(0, 23), base[:8], negative)), special)
         t_2 = register(centred, "t_2")
@@ -118,41 +118,47 @@ class SpecialFunction(Component):
         tail_2 = register(tail, "tail_2")
 
         # 3: the table's answer, off the block RAM's slow output
+        register = stage(m, self.enable[2])
         c0_3, c1_3, c2_3 = (register(read.data[k], f"{k}_3") for k in ("c0", "c1", "c2"))
         t_3 = register(t_2, "t_3")
         function_3 = register(function_2, "function_3")
         tail_3 = register(tail_2, "tail_3")
 
         # 4: the square term, and the slope that stands beside c1 (`SLOPES`)
+        register = stage(m, self.enable[3])
         square_4 = register(c2_3 * t_3, "square_4")
         slope = Mux(
-            function_3 == Function.EXP2.value,
+            function_3 == Function.EXP2,
             t_3 << 3,
-            Mux(function_3 == Function.RECIPROCAL.value, -((t_3 << 3) + (t_3 << 1)), 0),
+            Mux(function_3 == Function.RECIPROCAL, -((t_3 << 3) + (t_3 << 1)), 0),
         )
         slope_4 = register(slope[: T_BITS + 4].as_signed(), "slope_4")
         c0_4, c1_4 = register(c0_3, "c0_4"), register(c1_3, "c1_4")
         t_4 = register(t_3, "t_4")
         tail_4 = register(tail_3, "tail_4")
 
-        # 5
+        # 5: the inner sum, and what the outer product is added to
+        register = stage(m, self.enable[4])
         rounded = (square_4 + (1 << (INNER_SHIFT - 1))) >> INNER_SHIFT
         inner_5 = register((c1_4 + rounded)[:C1_BITS].as_signed(), "inner_5")
         base_5 = register((c0_4 + slope_4)[: C0_BITS + 1], "base_5")
         t_5 = register(t_4, "t_5")
         tail_5 = register(tail_4, "tail_5")
 
-        # 6
+        # 6: the outer product
+        register = stage(m, self.enable[5])
         product_6 = register(inner_5 * t_5, "product_6")
         base_6 = register(base_5, "base_6")
         tail_6 = register(tail_5, "tail_6")
 
         # 7: the mantissa, 2**23 .. 2**24; its hidden one counts in the exponent
+        register = stage(m, self.enable[6])
         value = (base_6 + (product_6 >> OUTER_SHIFT))[RESULT_SHIFT : RESULT_SHIFT + 25]
         value_7 = register(value, "value_7")
         tail_7 = register(tail_6, "tail_7")
 
         # 8: add the exponent
+        register = stage(m, self.enable[7])
         ordinary = Cat(value_7[:23], (tail_7[23:31] + value_7[23:])[:8], tail_7[31])
         result = Mux(tail_7[32], tail_7[:32], ordinary)
         m.d.comb += self.o.eq(register(result, "result_8"))

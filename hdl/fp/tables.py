@@ -16,11 +16,10 @@ The quadratic is the Taylor expansion at the centre with its cubic term economis
 u**3 is replaced by 3/4 r**2 u, r = 2**-8, which leaves a quarter of the error.
 """
 
+from enum import IntEnum
 from fractions import Fraction
 from functools import cache
 from math import isqrt
-
-from amaranth.lib import enum
 
 __all__ = [
     "C0_BITS",
@@ -37,7 +36,7 @@ __all__ = [
 ]
 
 
-class Function(enum.Enum, shape=2):
+class Function(IntEnum):
     """What `SpecialFunction` computes."""
 
     PASS = 0

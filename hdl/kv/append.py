@@ -3,7 +3,7 @@
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.hdl import Assert
 from amaranth.lib import data, stream
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from amaranth.utils import bits_for
 
 from hdl.config import BLOCK, Config
@@ -16,6 +16,7 @@ from hdl.interfaces import (
     write_client,
 )
 from hdl.isa import Fault
+from hdl.kv.fifo import StreamFIFO
 from hdl.kv.records import Operand, fault_report, frame_layout, log2_exact, times
 
 __all__ = ["AppendWriter"]
@@ -175,9 +176,12 @@ class AppendWriter(Component):
                 m.d.sync += [fault.valid.eq(1), fault.detail.eq(bad)]
         m.d.comb += fault.cause.eq(Fault.BAD_OPERAND)
 
-        # Write out: the elements, then at the head's end the scale. Request and data side by side.
+        # Write out: the elements, then at the head's end the scale. Request and data side by side;
+        # the FIFO lets the next request go while a port that wants requests first takes the data.
+        m.submodules.beats = fifo = StreamFIFO(self.memory.data.payload.shape(), 4)
+        connect(m, fifo.o, flipped(self.memory.data))
         request = self.memory.request
-        beats = self.memory.data
+        beats = fifo.i
         scale_turn = Signal()
         asked = Signal()  # request of this turn is taken
         given = Signal(range(block_beats + 1))  # beats of this turn that are taken

@@ -1,6 +1,8 @@
 """Structs that pass between the parts of the KV unit, and the details of its faults."""
 
-from amaranth.lib import data, enum
+import enum
+
+from amaranth.lib import data
 from amaranth.lib.wiring import Out, Signature
 
 from hdl.config import Config
@@ -22,7 +24,7 @@ PAGE_INDEX_BITS = 16
 """Bits of a page's place in its sequence: position // 32, with room for one overflow bit."""
 
 
-class Operand(enum.Enum, shape=8):
+class Operand(enum.IntEnum):
     """Detail of Fault.BAD_OPERAND raised by this unit."""
 
     NONE = 0

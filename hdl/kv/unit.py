@@ -135,6 +135,7 @@ class KVUnit(Component):
                     m.next = "DECODE"
             with m.State("DECODE"):
                 with m.If(word.opcode == Opcode.PREPARE):
+                    m.d.sync += prepared.eq(0)
                     m.next = "WAIT"
                 with m.Elif((word.opcode == Opcode.ATTEND) & prepared):
                     m.next = "CHECK"
@@ -144,7 +145,6 @@ class KVUnit(Component):
             with m.State("WAIT"):
                 m.d.comb += self.semaphore.wait_valid.eq(1)
                 with m.If(self.semaphore.wait_ready):
-                    m.d.sync += prepared.eq(0)
                     m.next = "CHECK"
             with m.State("CHECK"):
                 m.d.sync += bad.eq(check.bad)

@@ -131,7 +131,7 @@ class PageWalk(Component):
                 # (page.ready: the page before this one got its address, its fault would be older)
                 m.d.sync += [
                     fault.valid.eq(1),
-                    fault.cause.eq(Mux(found.bad, Fault.KV_PAGE.value, Fault.KV_OWNER.value)),
+                    fault.cause.eq(Mux(found.bad, Fault.KV_PAGE, Fault.KV_OWNER)),
                     fault.detail.eq(found.page),
                     fault.address.eq(found.address),
                 ]

@@ -1,6 +1,6 @@
 """Block-scale accumulators: integer block sums to FP32, added into panel memory."""
 
-from amaranth.hdl import Assert, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Assert, Cat, EnableInserter, Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
@@ -60,8 +60,9 @@ class BlockAccumulator(Component):
         period = c.column_groups * c.passes * c.tile_beats
         if period <= self.latency - self.read_stage:
             raise ValueError(
-                f"config {c.name!r}: a panel word comes again after {period} cycles, its update takes "
-                f"{self.latency - self.read_stage + 1}; choose a larger array or a narrower port"
+                f"config {c.name!r}: a panel word comes again after {period} cycles, its "
+                f"update takes {self.latency - self.read_stage + 1}; choose a larger array or a "
+                "narrower port"
             )
         if c.tile_beats < 3:
             raise ValueError(f"config {c.name!r}: an array tile needs at least 3 beats")
@@ -111,9 +112,7 @@ class BlockAccumulator(Component):
 
         # Panel memory
         group_bits = (c.column_groups - 1).bit_length()
-        word_address = [
-            Cat(t.group[:group_bits], t.row[: self.row_bits], t.panel) for t in tag
-        ]
+        word_address = [Cat(t.group[:group_bits], t.row[: self.row_bits], t.panel) for t in tag]
         written = [v & t.close for v, t in zip(valid, tag, strict=True)]
         m.submodules.panels = panels = Memory(
             shape=32 * c.cols,
@@ -137,9 +136,12 @@ class BlockAccumulator(Component):
 
         # Lanes
         old_stage = self.read_stage + 1
+        moves = Signal()  # something is in the lanes: else they stand still
+        m.d.comb += moves.eq(Cat(written[self.sum_stage : self.latency]).any())
         for j in range(c.cols):
-            m.submodules[f"term_{j}"] = term = BlockTerm()
-            m.submodules[f"add_{j}"] = add = FpAdd()
+            term, add = BlockTerm(), FpAdd()
+            m.submodules[f"term_{j}"] = EnableInserter(moves)(term)
+            m.submodules[f"add_{j}"] = EnableInserter(moves)(add)
             old = Signal(32, name=f"old_{j}", reset_less=True)
             with m.If(written[old_stage]):
                 m.d.sync += old.eq(

@@ -123,7 +123,7 @@ class ActivationFeeder(Component):
         active = Signal()
         current = Signal(tile_layout(c), reset_less=True)
         left = Signal(ROW_BITS, reset_less=True)  # rows not read
-        number = Signal(range(c.row_capacity), reset_less=True)
+        number = Signal(range(max(c.row_capacity, 2)), reset_less=True)
         head = Signal(7, reset_less=True)
         address = Signal(20, reset_less=True)
         base = Signal(20, reset_less=True)  # address of the present token row's first head

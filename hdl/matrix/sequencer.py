@@ -61,8 +61,8 @@ class TileSequencer(Component):
         index = Signal.like(self.instruction.p.index, reset_less=True)
         matmul = instruction_layout(Opcode.MATMUL)(word)
         attend = instruction_layout(Opcode.ATTEND)(word)
-        is_matmul = matmul.opcode == Opcode.MATMUL.value
-        is_attend = attend.opcode == Opcode.ATTEND.value
+        is_matmul = matmul.opcode == Opcode.MATMUL
+        is_attend = attend.opcode == Opcode.ATTEND
         rows = Signal(ROW_BITS, reset_less=True)
         span = Signal(20, reset_less=True)  # activation blocks of all rows
         opening = Signal()  # no tile given yet
@@ -112,7 +112,7 @@ class TileSequencer(Component):
                     m.next = "CHECK"
 
             with m.State("CHECK"):
-                output = matmul.rows == RowSelect.OUTPUT.value
+                output = matmul.rows == RowSelect.OUTPUT
                 count = Mux(is_matmul & output, self.step.outputs, self.step.rows)
                 m.d.sync += [
                     rows.eq(count),
@@ -198,7 +198,9 @@ class TileSequencer(Component):
 
             with m.State("SCORE"):
                 last_block = block == self.model.head_blocks - 1
-                along = Cat(Const(0, _log2(c.column_beats)), reduction[: _log2(c.passes)], block[:4])
+                along = Cat(
+                    Const(0, _log2(c.column_beats)), reduction[: _log2(c.passes)], block[:4]
+                )
                 m.d.comb += [
                     self.tiles.valid.eq(1),
                     tile.page.eq(1),

@@ -1,11 +1,10 @@
 """AXI4 signals of the memory port (AMBA AXI4, ARM IHI 0022)."""
 
-from amaranth.lib import enum
 from amaranth.lib.wiring import In, Out, Signature
 
 from hdl.config import Config
 
-__all__ = ["BURST_INCR", "CACHE", "PAGE_BYTES", "Response", "axi4_signature"]
+__all__ = ["BURST_INCR", "CACHE", "PAGE_BYTES", "axi4_signature"]
 
 PAGE_BYTES = 4096
 """A burst may not cross a multiple of this (A3.4.1)."""
@@ -14,15 +13,6 @@ BURST_INCR = 0b01
 
 CACHE = 0b0010
 """Normal, non-cacheable, non-bufferable: bursts may be resized, responses come from the memory."""
-
-
-class Response(enum.Enum, shape=2):
-    """RRESP and BRESP; bit 1 set is an error."""
-
-    OKAY = 0
-    EXOKAY = 1
-    SLVERR = 2
-    DECERR = 3
 
 
 def axi4_signature(config: Config) -> Signature:

@@ -34,14 +34,16 @@ class MemoryPort(wiring.Component):
     base, limit : In(40)
         Legal byte addresses [base, limit); constant while anything is outstanding.
     abort : In(1)
-        Level: takes no request, issues nothing more, throws away read data, finishes announced writes
-        with strobes of zero, pulses no ``done``. Hold it until ``idle``, and reset the clients meanwhile.
+        Level: takes no request, issues nothing more, throws away read data, finishes announced
+        writes with strobes of zero, pulses no ``done``. Hold it until ``idle``, and reset the
+        clients meanwhile.
     idle : Out(1)
         Nothing in hand or outstanding.
     fault : Out(fault_signature())
-        BAD_ADDRESS (request outside the window or not aligned; nothing of it was issued), READ_ERROR,
-        WRITE_ERROR; ``address`` as far as known, ``detail`` the client's number (readers from 0, writers
-        from 16), ``index`` 0. While it stands no new request is taken. Cleared by ``abort`` with ``idle``.
+        BAD_ADDRESS (request outside the window or not aligned, with its address; nothing of it was
+        issued), READ_ERROR (address of the beat), WRITE_ERROR (address of the burst). ``detail`` is
+        the client's number (readers from 0, writers from 16), ``index`` 0. While it stands no new
+        request is taken. Cleared by ``abort`` with ``idle``.
     """
 
     def __init__(
@@ -93,9 +95,8 @@ class MemoryPort(wiring.Component):
             (reads.bad, Fault.BAD_ADDRESS, reads.bad_address, reads.bad_client),
             (writes.bad, Fault.BAD_ADDRESS, writes.bad_address, 16 + writes.bad_client),
         )
-        with m.If(self.abort):
-            with m.If(self.idle):
-                m.d.sync += self.fault.valid.eq(0)
+        with m.If(self.abort), m.If(self.idle):
+            m.d.sync += self.fault.valid.eq(0)
         with m.Elif(~self.fault.valid):
             for happened, cause, address, client in reversed(events):
                 with m.If(happened):

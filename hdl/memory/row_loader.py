@@ -38,10 +38,10 @@ class RowLoader(wiring.Component):
     -------
     instruction, semaphore, fault, activity
         As every unit. ``signal`` is given when the last word is written. Faults:
-        ILLEGAL_INSTRUCTION, BAD_OPERAND (no blocks, or past the target memory), BAD_ADDRESS (not aligned,
-        or past 40 bits). Activity: busy when a beat comes, a word goes or an address is computed,
-        starved when it waits for beats, blocked when the target does not take a word or a semaphore is
-        missing.
+        ILLEGAL_INSTRUCTION, BAD_OPERAND (no blocks, or past the target memory), BAD_ADDRESS (not
+        aligned, or past 40 bits). Activity: busy when a beat comes, a word goes or an address is
+        computed, starved when it waits for beats, blocked when the target does not take a word or
+        a semaphore is missing.
     step : In(step_layout())
         ``rows`` is used.
     rows : Out(read_port(6, row_entry()))
@@ -50,8 +50,8 @@ class RowLoader(wiring.Component):
     row_write, constant_write : Out(stream({address, data}))
         Words for the memories; ``address`` in words.
 
-    Throughput: a beat a cycle. Latency: 6 cycles from instruction to its check, 4 more a row to its first
-    request (hidden behind the data of the row before).
+    Throughput: a beat a cycle. Latency: 5 cycles from instruction to its check, 4 more a row to its
+    first request (hidden behind the data of the row before).
     """
 
     def __init__(self, config: Config):

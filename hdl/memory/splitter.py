@@ -109,15 +109,14 @@ class BurstSplitter(wiring.Component):
             most.eq(Mux(room < config.burst_beats, room, config.burst_beats)),
         ]
 
-        with m.If(~busy):
-            with m.If(self.i_request.valid):
-                m.d.sync += [
-                    Assert(self.i_request.payload.beats != 0),
-                    Assert(self.i_request.payload.beats <= 256),
-                    request.eq(self.i_request.payload),
-                    busy.eq(1),
-                    sized.eq(0),
-                ]
+        with m.If(~busy), m.If(self.i_request.valid):
+            m.d.sync += [
+                Assert(self.i_request.payload.beats != 0),
+                Assert(self.i_request.payload.beats <= 256),
+                request.eq(self.i_request.payload),
+                busy.eq(1),
+                sized.eq(0),
+            ]
         with m.Elif(~sized):
             m.d.sync += [
                 beats.eq(Mux(request.beats < most, request.beats, most)),

@@ -24,18 +24,18 @@ INSTRUCTIONS = 4
 class TapeReader(wiring.Component):
     """Executes TAPE: block tiles of scales and elements, split at the input into two FIFOs.
 
-    Works in whole block tiles: it asks for beats only where both FIFOs have room for their tiles, so it
-    never has to refuse a beat. Requests have ``config.burst_beats`` beats, aligned to that size where
-    it is a power of two, so a burst does not cross 4 KiB. The next instruction is asked for while
-    beats of up to 4 earlier ones are still to come: no gap between instructions.
+    Works in whole block tiles: it asks for beats only where both FIFOs have room for their tiles,
+    so it never has to refuse a beat. Requests have ``config.burst_beats`` beats, aligned to that
+    size where it is a power of two, so a burst does not cross 4 KiB. The next instruction is asked
+    for while beats of up to 4 earlier ones are still to come: no gap between instructions.
 
     Members
     -------
     instruction, semaphore, fault, activity
         As every unit. ``signal`` is given when the instruction's last beat has come from memory.
         Faults: ILLEGAL_INSTRUCTION, BAD_OPERAND (no block tiles), BAD_ADDRESS (not aligned).
-        Activity: busy when a beat comes, starved when beats asked for do not, blocked when it may not ask
-        (FIFOs full, or a semaphore).
+        Activity: busy when a beat comes, starved when beats asked for do not, blocked when it may
+        not ask (FIFOs full, or a semaphore).
     memory : Out(read_client(config))
     tape_elements : Out(stream(port_bits))
         Elements of all tiles in order, a beat a cycle.
@@ -44,7 +44,7 @@ class TapeReader(wiring.Component):
     left : Out(1)
         Something is still to be read or taken.
 
-    Latency: from instruction taken to the first request 3 cycles; from a beat to its stream 2 cycles.
+    Latency: from instruction taken to the first request 2 cycles; from a beat to its stream 2.
 
     Raises ``ValueError`` if ``config.tape_beats`` does not hold the elements of two block tiles.
     """
@@ -55,8 +55,8 @@ class TapeReader(wiring.Component):
         self.tiles = config.tape_beats // self.element_beats
         if self.tiles < 2:
             raise ValueError(
-                f"config {config.name!r}: tape_beats={config.tape_beats} must hold two block tiles: "
-                f"choose {2 * self.element_beats} or more"
+                f"config {config.name!r}: tape_beats={config.tape_beats} must hold two block "
+                f"tiles: choose {2 * self.element_beats} or more"
             )
         super().__init__(
             {

@@ -20,13 +20,14 @@ class WriteChannel(wiring.Component):
     """Arbitrates write clients, issues bursts with their data, reports the responses.
 
     Round robin, decided once a request. Addresses run ahead of data by up to 8 bursts; ``wvalid``
-    does not wait for ``awready``. Every burst announced on AW gets all its beats, after ``abort`` with
-    strobes of zero. ``done`` of a client pulses when the response of a request's last burst has come.
+    does not wait for ``awready``. Every burst announced on AW gets all its beats, after ``abort``
+    with strobes of zero. ``done`` of a client pulses when the response of a request's last burst
+    has come.
 
     Parameters
     ----------
     clients
-        Names; each is a member ``In(write_client(config))`` with a pulse ``<name>_beat`` a beat taken.
+        Names; each is a member ``In(write_client(config))``, with a pulse ``<name>_beat`` a beat.
 
     Members
     -------
@@ -97,7 +98,7 @@ class WriteChannel(wiring.Component):
         with m.If(splitter.i_request.valid & splitter.i_request.ready):
             m.d.sync += turn.eq(pick)
 
-        # Bursts to AW, with a note for W (whose, how many beats) and one for B (whose, last, where).
+        # Bursts to AW; a note for W (whose, how many beats) and one for B (whose, last, where).
         burst = splitter.o_burst
         send_layout = data.StructLayout({"beats": 9, "client": CLIENT_BITS})
         reply_layout = data.StructLayout(

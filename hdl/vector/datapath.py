@@ -142,7 +142,7 @@ class Datapath(Component):
             self.bad_operand.eq(word.valid & past),
             self.fault_row.eq(word.row),
         ]
-        tag = DelayLine(m, checked, start=timing.address, name="tag_")
+        tag = DelayLine(m, checked, start=timing.address, name="tags")
         control = DelayLine(m, checked.control, start=timing.address, name="control_", valid=())
         return tag, control
 

@@ -90,7 +90,7 @@ class RowExtremes(Component):
             chosen = Mux(self.tag.mode == Reduce.EXPONENT, magnitude, order_key(m, value))
             m.d.sync += key.eq(Mux(self.active[i], chosen, Const(0, 32)))
             m.d.comb += bad[i].eq(self.active[i] & (value[23:31] == 255))
-            keys.append((key, Const(0, 0)))
+            keys.append((key, None))
         m.d.sync += self.non_finite.eq(
             self.tag.valid & (self.tag.mode == Reduce.ARGMAX) & bad.any()
         )
@@ -102,15 +102,13 @@ class RowExtremes(Component):
             for i in range(len(keys) // 2):
                 (left, left_index), (right, right_index) = keys[2 * i], keys[2 * i + 1]
                 key = Signal(32, name=f"key_{len(keys) // 2}_{i}", reset_less=True)
-                index = Signal(
-                    len(left_index) + 1, name=f"index_{len(keys) // 2}_{i}", reset_less=True
-                )
                 greater = Signal(name=f"greater_{len(keys) // 2}_{i}")
                 m.d.comb += greater.eq(right > left)
-                m.d.sync += [
-                    key.eq(Mux(greater, right, left)),
-                    index.eq(Cat(Mux(greater, right_index, left_index), greater)),
-                ]
+                winner = greater
+                if left_index is not None:
+                    winner = Cat(Mux(greater, right_index, left_index), greater)
+                index = Signal.like(winner, name=f"index_{len(keys) // 2}_{i}", reset_less=True)
+                m.d.sync += [key.eq(Mux(greater, right, left)), index.eq(winner)]
                 half.append((key, index))
             keys = half
             stage += 1

@@ -163,7 +163,7 @@ class Sequencer(Component):
             self.offset.eq(self._op[Opcode.APPEND].offset),
             self.value.eq(self._op[Opcode.APPEND].value),
         ]
-        batch = Mux(now.final, self._batch.parity, self._visit.parity)
+        batch = now.queries & Mux(now.final, self._batch.parity, self._visit.parity)
         outputs = self._config.panel_ring + nest.block
         panel = Mux(now.second, credits.second, credits.first)
         m.d.comb += [

@@ -1,6 +1,6 @@
 """Stage numbers of the datapath: cycles after the sequencer's word, for one configuration."""
 
-from amaranth.hdl import Signal
+from amaranth.hdl import Module, Signal
 from amaranth.utils import exact_log2
 
 from hdl.config import Config
@@ -101,13 +101,26 @@ class Timing:
 
 
 class DelayLine:
-    """Fields of a struct, delayed as far as somebody asks: ``at("row", 3)``."""
+    """Fields of a struct, delayed as far as somebody asks: ``at("row", 3)``.
 
-    def __init__(self, m, source, *, start: int = 0, name: str = "", valid=("valid",)):
-        self._m = m
+    Parameters
+    ----------
+    m
+        Module that gets the registers, in a submodule of the line's own: a delay may be asked for inside
+        an ``m.If``.
+    source
+        Struct at stage ``start``.
+    name
+        Of the submodule.
+    valid
+        Fields with a reset.
+    """
+
+    def __init__(self, m, source, *, start: int = 0, name: str = "tags", valid=("valid",)):
+        self._m = Module()
+        m.submodules[name] = self._m
         self._source = source
         self._start = start
-        self._name = name
         self._valid = valid
         self._chains: dict[str, list] = {}
 
@@ -122,7 +135,7 @@ class DelayLine:
             number = self._start + len(chain)
             later = Signal.like(
                 chain[-1],
-                name=f"{self._name}{field}_{number}",
+                name=f"{field}_{number}",
                 reset_less=field not in self._valid,
             )
             self._m.d.sync += later.eq(chain[-1])

@@ -35,17 +35,18 @@ simulator), ``tests/hdl/test_<block>.py`` builds the component and runs it. A co
         run(Adder(config), "sim.bench.adder", name=f"adder-{preset}", parameters={"config": config})
 
 Port names: members of the signature joined by ``__``: a stream ``memory.request`` is
-``memory__request__payload``, ``__valid``, ``__ready``; a struct payload is one packed port (``pack`` /
-``unpack`` or ``layout=``). Only ports of the top are visible. Ports that are constants (``ready`` of an
-``always_ready`` stream) or have no bits do not exist. Signals are sampled at the rising edge before
-it acts; what is written then stands until the next. RTL ``Assert`` stops the simulation and fails the
-run. ``SERRANO_WAVES=1`` writes a VCD, ``SERRANO_SEED=n`` (or ``random``) sets the seed; a failure
-prints the command for both.
+``memory__request__payload``, ``__valid``, ``__ready``; a struct payload is one packed port
+(``pack`` / ``unpack`` or ``layout=``). Only ports of the top are visible. Ports that are constants
+(``ready`` of an ``always_ready`` stream) or have no bits do not exist. Read a port of any width
+with ``int(dut.name.value)``. Signals are sampled at the rising edge before it acts; what is written
+then stands until the next. RTL ``Assert`` stops the simulation and fails the run.
+``SERRANO_WAVES=1`` writes a VCD, ``SERRANO_SEED=n`` (or ``random``) sets the seed; a failure prints
+the command for both.
 
 Helpers by file: ``runner`` (run), ``settings`` (parameters, rng, seed), ``streams`` (Source, Sink,
-Stall, ReadPort, WritePort, Pulses, pulse, start), ``memory`` (Image, MemoryReader, MemoryWriter: the
-other side of read_client and write_client), ``unit`` (Instructions, Semaphores, UnitMonitor,
-drive_struct), ``coverage``, ``layouts``.
+Stall, ReadPort, WritePort, Pulses, pulse, start), ``memory`` (Image, MemoryReader, MemoryWriter:
+the other side of read_client and write_client), ``axi`` (AxiMemory: the other side of the AXI4
+port), ``unit`` (Instructions, Semaphores, UnitMonitor, drive_struct), ``coverage``, ``layouts``.
 """
 
 import os

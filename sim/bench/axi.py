@@ -3,9 +3,9 @@
 from collections import deque
 from dataclasses import dataclass
 
+import cocotb
 from cocotb.triggers import RisingEdge
 
-import cocotb
 from sim.bench.memory import Image
 from sim.bench.streams import Stall
 
@@ -70,8 +70,8 @@ class AxiMemory:
         Read and write bursts taken at most before their data or response.
 
     ``bad_reads`` / ``bad_writes`` are sets of beat addresses that answer SLVERR. ``read_bursts``,
-    ``write_bursts`` log bursts; ``beats`` counts read beats given, ``strobes`` lists (address, strobe) of
-    write beats.
+    ``write_bursts`` log bursts; ``beats`` counts read beats given, ``strobes`` lists (address,
+    strobe) of write beats.
     """
 
     def __init__(
@@ -101,8 +101,7 @@ class AxiMemory:
         self._r_gap, self._b_gap = stalls(), stalls()
         self._out = {
             name: getattr(dut, f"{prefix}__{name}")
-            for name in ("rvalid", "rdata", "rresp", "rlast", "rready")
-            + ("bvalid", "bresp", "bready")
+            for name in ("rvalid", "rdata", "rresp", "rlast", "rready", "bvalid", "bresp", "bready")
         }
         self.bad_reads: set[int] = set()
         self.bad_writes: set[int] = set()
@@ -122,9 +121,7 @@ class AxiMemory:
         assert (ident, lock, prot) == (0, 0, 0)
         assert address % self._width == 0, f"{name}: {address:#x} not aligned"
         last = address + beats * self._width - 1
-        assert address // PAGE == last // PAGE, (
-            f"{name}: {address:#x} + {beats} beats crosses 4 KiB"
-        )
+        assert address // PAGE == last // PAGE, f"{name}: {address:#x} + {beats} crosses 4 KiB"
         return Burst(address, beats, self.cycle)
 
     def _wait(self) -> int:
@@ -186,15 +183,15 @@ class AxiMemory:
                 else:
                     out["rvalid"].value = 0
             if not replying:
-                ready = replies and replies[0][0] <= self.cycle and not self.frozen
-                if ready and not self._b_gap.step():
+                answer = replies and replies[0][0] <= self.cycle and not self.frozen
+                if answer and not self._b_gap.step():
                     _, burst, beats = replies.popleft()
                     addresses = range(burst.address, burst.address + PAGE, width)
                     bad = False
-                    for address, (word, strobe, _) in zip(addresses, beats, strict=False):
+                    for address, (value, strobe, _) in zip(addresses, beats, strict=False):
                         bad |= address in self.bad_writes
                         self.strobes.append((address, strobe))
-                        self.image.write(address, word.to_bytes(width, "little"), strobe)
+                        self.image.write(address, value.to_bytes(width, "little"), strobe)
                     out["bresp"].value = SLVERR if bad else 0
                     out["bvalid"].value = 1
                     replying = True

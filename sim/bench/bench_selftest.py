@@ -95,7 +95,7 @@ async def breaks_rtl_assertion(dut):
         await RisingEdge(dut.clk)
 
 
-@cocotb.test(timeout_time=100, timeout_unit="ms")
+@cocotb.test(timeout_time=10, timeout_unit="ms")
 async def speed(dut):
     """Cycles per second with a source and a sink (figure only)."""
     import time

@@ -60,9 +60,12 @@ def _all_specials() -> tuple[Bits, Bits]:
 def sum_pairs(draw: np.random.Generator, count: int) -> tuple[Bits, Bits]:
     """All pairs of specials, then about `count` pairs that cancel, tie, align far and overflow."""
     part = count // 5
-    a, b = [], []
+    a: list[Bits] = []
+    b: list[Bits] = []
+    x: NDArray
+    y: NDArray
 
-    def put(x, y):
+    def put(x: NDArray, y: NDArray) -> None:
         a.append(x.astype(np.uint32))
         b.append(y.astype(np.uint32))
 
@@ -89,9 +92,11 @@ def sum_pairs(draw: np.random.Generator, count: int) -> tuple[Bits, Bits]:
 def product_pairs(draw: np.random.Generator, count: int) -> tuple[Bits, Bits]:
     """All pairs of specials, then about `count` pairs that tie and that meet the range's ends."""
     part = count // 4
-    a, b = [], []
+    a: list[Bits] = []
+    b: list[Bits] = []
+    x: NDArray
 
-    def put(x, y):
+    def put(x: NDArray, y: NDArray) -> None:
         a.append(x.astype(np.uint32))
         b.append(y.astype(np.uint32))
 

@@ -6,24 +6,34 @@ from cocotb.triggers import RisingEdge
 
 from hdl import fp
 from hdl.fp import Function
-from sim.bench import Coverage, seed, start
+from sim.bench import Coverage, rng, seed, start
 from sim.bench.fp_operands import SPECIALS, patterns, product_pairs, sum_pairs
 from sim.golden import fp32, functions, mx
 
 
 async def feed(dut, latency: int, **operands: np.ndarray) -> np.ndarray:
-    """Results (patterns) of operands, given one a cycle."""
+    """Results (patterns) of operands: one a cycle, then with empty cycles whose stages are held."""
     edge = RisingEdge(dut.clk)
     columns = [(getattr(dut, name), values.tolist()) for name, values in operands.items()]
     count = len(columns[0][1])
     results = np.empty(count, np.uint32)
-    for cycle in range(count + latency):
-        if cycle < count:
+    gaps = rng("gaps")
+    enables, given, taken = 0, 0, 0
+    while taken < count:
+        valid = given < count and (given < count // 2 or gaps.random() < 0.7)
+        enables = enables << 1 | valid
+        dut.enable.value = enables & ((1 << latency) - 1)
+        if valid:
             for port, values in columns:
-                port.value = values[cycle]
+                port.value = values[given]
+            given += 1
+        else:  # operands that nobody may take
+            for port, values in columns:
+                port.value = values[gaps.randrange(count)]
         await edge
-        if cycle >= latency:
-            results[cycle - latency] = dut.o.value.to_unsigned()
+        if enables >> latency & 1:
+            results[taken] = dut.o.value.to_unsigned()
+            taken += 1
     return results
 
 

@@ -71,24 +71,14 @@ class KVBench:
         self.walk = MemoryReader(
             dut, "walk", self.image, latency=self.walk_latency, outstanding=64, **noise("walk")
         )
-        self.pages = (
-            MemoryReader(
-                dut, "pages", self.image, latency=self.latency, outstanding=16, **noise("pages")
-            )
-            if not self.on_chip
-            else None
-        )
-        self.writer = (
-            MemoryWriter(
-                dut,
-                "memory",
-                self.image,
-                latency=self.latency,
-                outstanding=self.write_outstanding,
-                **noise("memory"),
-            )
-            if not self.on_chip
-            else None
+        self.pages = MemoryReader(dut, "pages", self.image, latency=self.latency, **noise("pages"))
+        self.writer = MemoryWriter(
+            dut,
+            "memory",
+            self.image,
+            latency=self.latency,
+            outstanding=self.write_outstanding,
+            **noise("memory"),
         )
         self.segments = ReadPort(dut, "segments", [])
         self.appends = Source(dut, "append", layout=append_payload(), **noise("append"))
@@ -104,9 +94,9 @@ class KVBench:
 
     def end(self):
         """Stop the bench's own tasks, before another reset in the same test."""
-        parts = [self.walk, self.pages, self.writer, self.segments, self.appends, self.matrix]
+        parts: list = [self.walk, self.pages, self.writer, self.segments, self.appends, self.matrix]
         parts += [self.vector, self.instructions, self.semaphores, self.monitor]
-        for task in [*self._tasks, *(p._task for p in parts if p is not None)]:
+        for task in [*self._tasks, *(p._task for p in parts)]:
             task.cancel()
 
     async def cycles(self, number: int):
@@ -142,7 +132,7 @@ class KVBench:
                     self.append_block(step, head, row, block, value, scale, offset)
 
     def append_block(self, step, head, row, block, value, scale, offset):
-        payload = {
+        payload: dict = {
             "elements": self.draw.randbytes(32),
             "scale": scale,
             "row": row,
@@ -151,7 +141,8 @@ class KVBench:
             "value": value,
             "offset": offset,
         }
-        self.world.append(*step.segment_of(row).place(row), offset, payload)
+        page, token = step.segment_of(row).place(row)
+        self.world.append(page, token, offset, payload)
         self.appends.send({**payload, "elements": list(payload["elements"])})
 
     # Visits --------------------------------------------------------------------------------------
@@ -165,10 +156,10 @@ class KVBench:
             if now != level:
                 self.dut.slot_release.value = level = now
 
-    async def visits(self, step: Step, offset: int, *, number: int | None = None) -> list[dict]:
-        """Take the visits of an ATTEND, compare records and slots, release; gives those expected."""
+    async def visits(self, step: Step, offset: int) -> list[dict]:
+        """Take the visits of an ATTEND, compare records and slots, release; gives the model's."""
         world, config = self.world, self.world.config
-        expected = expected_visits(world, step)[:number]
+        expected = expected_visits(world, step)
         base = self.visited
         for i, want in enumerate(expected):
             got = (await self.matrix.count(base + i + 1))[base + i]
@@ -213,6 +204,8 @@ class KVBench:
     def compare_memory(self):
         """Every byte of memory, written or not."""
         if self.on_chip:
+            assert not self.pages.requests, "pages were read from memory"
+            assert not self.writer.requests, "pages were written to memory"
             return
         got, want = self.image.data, self.world.content
         if got != want:

@@ -150,8 +150,9 @@ def random_step(
     *,
     spare_entries: int = 1,
     contiguous: bool = False,
+    first_beat: int | None = None,
 ) -> Step:
-    """A step of ``lengths`` (first position, rows): pages drawn at random, tables and owners stored.
+    """A step of ``lengths`` (first position, rows): random pages; tables and owners are stored.
 
     All other owner words are drawn too, from other sequences.
     """
@@ -160,7 +161,7 @@ def random_step(
         draw.shuffle(pages)
     owners = [draw.getrandbits(32) | 1 << 31 for _ in pages]
     beat = world.config.port_bytes
-    cursor = BASE + beat * draw.randrange(4)
+    cursor = BASE + beat * (draw.randrange(4) if first_beat is None else first_beat)
     row, segments = 0, []
     for number, (position, rows) in enumerate(lengths):
         need = -(-(position + rows) // PAGE_TOKENS)

@@ -3,10 +3,10 @@
 from collections import deque
 from dataclasses import dataclass, field
 
+import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-import cocotb
 from hdl.config import BLOCK, PAGE_TOKENS, Config
 from hdl.interfaces import activation_word, visit_layout
 from sim.bench import Pulses, ReadPort, Source, Stall, pulse
@@ -37,8 +37,8 @@ class Tape:
         # (panel, group, column, block, pass, row) to (panel, block, group, pass, column, row)
         tiles = elements.reshape(outputs // BLOCK, BLOCK // c.cols, c.cols, blocks, -1, c.rows)
         beats = tiles.transpose(0, 3, 1, 4, 2, 5).reshape(-1, c.port_bytes)
-        words = codes.reshape(outputs // BLOCK, BLOCK // c.cols, c.cols, blocks)
-        words = words.transpose(0, 3, 1, 2).reshape(-1, c.cols)
+        by_column = codes.reshape(outputs // BLOCK, BLOCK // c.cols, c.cols, blocks)
+        words = by_column.transpose(0, 3, 1, 2).reshape(-1, c.cols)
         self.elements.extend(int.from_bytes(beat.tobytes(), "little") for beat in beats)
         self.scales.extend(int.from_bytes(word.tobytes(), "little") for word in words)
 
@@ -96,7 +96,7 @@ class Page:
 
 @dataclass
 class Batch:
-    """An attention batch: its pages, its rows' queries, and P for every page (chosen, not computed).
+    """An attention batch: its pages, its rows' queries, and P for every page (drawn at random).
 
     ``queries`` int8 (query_rows, head_blocks, 32) with codes (query_rows, head_blocks);
     ``weights`` int8 (pages, query_rows, 32) with codes and shifts (pages, query_rows).
@@ -179,7 +179,7 @@ class KVModel:
 
 
 class VectorModel:
-    """Takes panels in order and checks them; makes P; counts the credits of docs/spec.md, section 3."""
+    """Takes panels in order, checks them, makes P, counts the credits of docs/spec.md."""
 
     def __init__(self, dut, config: Config, activations: Activations, rng, stall: float):
         c = self.config = config
@@ -191,10 +191,15 @@ class VectorModel:
         self.buffers = Pulses(dut, "weights_release")
         self._taken = self._finals = self._given = 0
         self._stall = Stall(rng, stall, run=30)
+        self._rng = rng if stall else None
         self._word_bits = (c.block_words - 1).bit_length()
         self._row_bits = (c.row_capacity - 1).bit_length()
 
     async def _pause(self) -> None:
+        """Mostly short; now and then long enough that every credit is used up."""
+        long = self._rng is not None and self._rng.random() < 0.05
+        for _ in range(600 if long else 0):
+            await self._edge
         while self._stall.step():
             await self._edge
 

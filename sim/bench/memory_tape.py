@@ -75,7 +75,7 @@ class Bench:
                 part._task.cancel()
 
 
-@cocotb.test(timeout_time=20, timeout_unit="ms")
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def random_tapes(dut):
     """Instructions of all lengths, under stalls on every side."""
     cover = Coverage("one tile", "many tiles", "aligned to a burst", "not aligned", "crosses 4 KiB")
@@ -103,7 +103,7 @@ async def random_tapes(dut):
     cover.assert_complete()
 
 
-@cocotb.test(timeout_time=5, timeout_unit="ms")
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def full_rate(dut):
     """A beat every cycle at latency 60, over instructions back to back."""
     await start(dut)
@@ -121,7 +121,7 @@ async def full_rate(dut):
     assert bench.monitor.blocked <= 4
 
 
-@cocotb.test(timeout_time=5, timeout_unit="ms")
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def reservation(dut):
     """Nobody takes: it asks for no more than fits, whichever of the two streams is stuck."""
     for stuck in (("elements",), ("scales",), ("elements", "scales")):
@@ -144,7 +144,7 @@ async def reservation(dut):
         await bench.end()
 
 
-@cocotb.test(timeout_time=5, timeout_unit="ms")
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def semaphores(dut):
     """It waits for its mask; it signals when the last beat has come, once an instruction."""
     await start(dut)
@@ -175,7 +175,7 @@ async def semaphores(dut):
     assert bench.semaphores.taken == [2, 0, 1, 0, 0, 0, 0, 0]
 
 
-@cocotb.test(timeout_time=5, timeout_unit="ms")
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def faults(dut):
     """Every cause with its index; the unit stops; what ran before is finished."""
     good = BASE + TILE

@@ -20,8 +20,9 @@ from amaranth.lib.wiring import Component
 from cocotb_tools.check_results import get_results
 
 from hdl.config import Config
-from sim.bench.build import build, cache_dir
+from sim.bench.build import build
 from sim.bench.emit import emit, port_names
+from sim.verilated.toolchain import cache_directory
 
 __all__ = ["run"]
 
@@ -137,7 +138,7 @@ def run(
     waves = os.environ.get("SERRANO_WAVES", "") not in ("", "0")
     seed = _seed(name, seed)
     folder = build(emit(component), port_names(component), trace=waves)
-    runs = cache_dir() / "runs"
+    runs = cache_directory() / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=runs))
     env = _environment(module, work, seed, json.dumps(parameters or {}, default=_plain))

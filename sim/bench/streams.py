@@ -23,7 +23,7 @@ def _port(dut, name: str):
 
 
 async def start(dut, *, cycles: int = 2, **inputs: int) -> None:
-    """Start the clock, drive the ``inputs``, hold reset for ``cycles``; returns after a rising edge.
+    """Start the clock, drive ``inputs``, hold reset for ``cycles``; returns after a rising edge.
 
     Inputs not named start at 0, also those that an earlier test of the module left high.
     """
@@ -141,7 +141,7 @@ class Sink:
     """Takes what a stream of the design gives, with random stalls.
 
     ``values`` holds what came (ints, or with ``layout`` what :func:`sim.bench.layouts.unpack`
-    gives) and ``times`` the cycle number of each. ``check``, if given, is called with each value as it comes.
+    gives) and ``times`` the cycle number of each. ``check`` is called with each value as it comes.
     It also checks the stream rules: valid stays until the transfer, with the payload held.
     """
 

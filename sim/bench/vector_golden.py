@@ -130,8 +130,8 @@ def softmax(scores, participants, value_scales, scale, state):
         tree = fp32.add(tree[:, 0::2], tree[:, 1::2])
     total = tree[:, 0]
     if state is not None:
-        old = fp32.flush(state[1].astype(np.float64) * 2.0**-shift.astype(np.float64))
-        total = fp32.add(old.astype(np.float32), total)
+        old = state[1].astype(np.float64) * 2.0 ** -shift.astype(np.float64)
+        total = fp32.add(np.where(np.abs(old) < 2.0**-126, 0, old).astype(np.float32), total)
     codes = value_scales.astype(np.float64)[None, :]
     with np.errstate(all="ignore"):
         weighted = p.astype(np.float64) * np.where(codes == 255, np.nan, 2.0 ** (codes - 127))

@@ -34,7 +34,7 @@ class World:
         By page slot.
     script : deque
         What the matrix unit does, in order, as soon as credits let it: ``("ring", data)`` with data uint32
-        (rows, 32); ``("weights", callback)``: takes the oldest P buffer, calls back with its number;
+        (rows, 32), and maybe a callback; ``("weights", callback)``: takes the oldest P buffer, calls back;
         ``("output", parity, data)`` with data (blocks, rows, 32).
     activations, row_writes : dict
         Writes since the last ``signal``: address to (elements, scale, shift); word address to bytes.
@@ -64,7 +64,7 @@ class World:
         self._ring_full = False
         self.ring_was_full = 0
         self._outputs_free, self._outputs_oldest = 2, deque()
-        self._weights_ready, self._weights_taken = 0, 0
+        self._weights_ready = 0
         self._task = cocotb.start_soon(self._run())
 
     def _noise(self, blocks: int) -> np.ndarray:
@@ -128,13 +128,14 @@ class World:
             self._panels[self._ring_next, : len(data)] = data
             self._ring_next = (self._ring_next + 1) % self._config.panel_ring
             self._ring_free -= 1
+            for callback in rest[1:]:
+                callback()
             pulse = "ring_produce"
         elif kind == "weights":
             if not self._weights_ready:
                 return ""
-            rest[0](self._weights_taken % 2)
+            rest[0]()
             self._weights_ready -= 1
-            self._weights_taken += 1
             pulse = "weights_release"
         else:
             if not self._outputs_free:
@@ -148,10 +149,6 @@ class World:
             pulse = "output_produce"
         self.script.popleft()
         return pulse
-
-    def restart_buffers(self) -> None:
-        """An ATTEND begins: its first P buffer is number 0."""
-        self._weights_taken = 0
 
     def _spoil(self, panel: int) -> None:
         self._panels[panel] = self._garbage.integers(

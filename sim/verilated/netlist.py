@@ -32,6 +32,7 @@ _COMBINATIONAL = "  always @* begin"
 _CLOCKED = re.compile(rf"  always @\(posedge ({_IDENTIFIER})\)$")
 _TRANSFER = re.compile(rf"    ({_IDENTIFIER})(?:\[[\d:]+\])? <= ({_IDENTIFIER});$")
 _BLOCKING = re.compile(rf"\s*({_IDENTIFIER})(\[[^\]]*\])? = [^;]*;$")
+_WORD = re.compile(rf"    ({_IDENTIFIER})\[(\d+)\] = (\d+'h\w+);$")
 _CONDITION = re.compile(rf"    if \({_IDENTIFIER}\) begin$")
 _CHECK = re.compile(r"\s*(assert|assume) \((.*)\);$")
 
@@ -45,7 +46,7 @@ class _Block:
 
 
 def prepare(verilog: str, top: str) -> str:
-    """Returns `verilog` with registers folded, assertions clocked and source attributes removed.
+    """`verilog` with registers and memory contents folded, assertions clocked, attributes removed.
 
     Parameters: `verilog`: text from `amaranth.back.verilog.convert`; `top`: name of the top module,
     whose `clk` and `rst` time the assertions of modules that have no clock of their own.
@@ -58,7 +59,7 @@ def prepare(verilog: str, top: str) -> str:
 
 def _prepare_module(text: str, top: str) -> list[str]:
     text = _ATTRIBUTE_LINE.sub("", text)
-    lines = text.split("\n")
+    lines = _fold_contents(text.split("\n"))
     blocks = _find_blocks(lines)
     clock, reset = _clock_and_reset(lines, top)
     replaced: dict[int, list[str]] = {}  # first line of a block -> its new lines
@@ -108,6 +109,38 @@ def _clock_and_reset(lines: list[str], top: str) -> tuple[str, str]:
         "clk" if "input clk;" in inputs else f"{top}.clk",
         "rst" if "input rst;" in inputs else f"{top}.rst",
     )
+
+
+# --- Memories ----------------------------------------------------------------------------------
+
+
+def _fold_contents(lines: list[str]) -> list[str]:
+    """Loops instead of runs of equal words in the initial contents of memories.
+
+    A memory of zeros is a statement a word otherwise, in Verilog and in C++.
+    """
+    result: list[str] = []
+    run: list[re.Match] = []
+
+    def finish() -> None:
+        if len(run) > 3:
+            first, last, word = int(run[0][2]), int(run[-1][2]), run[0][3]
+            loop = f"for (int i = {first}; i <= {last}; i = i + 1)"
+            result.append(f"    {loop} {run[0][1]}[i] = {word};")
+        else:
+            result.extend(match[0] for match in run)
+        run.clear()
+
+    for line in lines:
+        match = _WORD.match(line) if "] = " in line else None
+        if run and (match is None or match[3] != run[0][3] or match[1] != run[0][1]):
+            finish()
+        if match is None:
+            result.append(line)
+        else:
+            run.append(match)
+    finish()
+    return result
 
 
 # --- Registers ---------------------------------------------------------------------------------

@@ -10,16 +10,21 @@ from sim.bench import run
 class Conversions(Component):
     """Every helper between registers: results stand one cycle after the operands."""
 
-    x: In(32)
-    code: In(8)
-    integer: In(signed(22))
-    key: Out(32)
-    ceiling: Out(signed(22))
-    converted: Out(32)
-    scaled_down: Out(32)
-    scaled: Out(32)
-    block_code: Out(8)
-    element: Out(signed(8))
+    def __init__(self):
+        super().__init__(
+            {
+                "x": In(32),
+                "code": In(8),
+                "integer": In(signed(22)),
+                "key": Out(32),
+                "ceiling": Out(signed(22)),
+                "converted": Out(32),
+                "scaled_down": Out(32),
+                "scaled": Out(32),
+                "block_code": Out(8),
+                "element": Out(signed(8)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -12,7 +12,7 @@ CONFIGS = {
     "tiny": PRESETS["tiny"],
     "ulx3s": PRESETS["ulx3s"],
     "edge": PRESETS["edge"],
-    "on-chip": dataclasses.replace(PRESETS["tiny"], name="on-chip", kv_on_chip_bytes=1 << 18),
+    "on-chip": dataclasses.replace(PRESETS["tiny"], name="on-chip", kv_on_chip_bytes=1 << 19),
 }
 
 
@@ -25,4 +25,23 @@ def test_steps(name):
         "sim.bench.kv_unit",
         name=f"kv-{name}",
         parameters={"config": config, "worlds": worlds},
+    )
+
+
+@pytest.mark.parametrize("name", ["ulx3s", "edge", "on-chip"])
+def test_faults(name):
+    config = CONFIGS[name]
+    run(
+        KVUnit(config),
+        "sim.bench.kv_faults",
+        name=f"kv-faults-{name}",
+        parameters={"config": config},
+    )
+
+
+@pytest.mark.parametrize("name", ["tiny", "edge"])
+def test_throughput(name):
+    config = CONFIGS[name]
+    run(
+        KVUnit(config), "sim.bench.kv_speed", name=f"kv-speed-{name}", parameters={"config": config}
     )

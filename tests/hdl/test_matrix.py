@@ -6,7 +6,7 @@ from hdl.config import PRESETS
 from hdl.matrix import MatrixUnit
 from sim.bench import run
 
-PHASES = {"tiny": 12, "ulx3s": 9, "edge": 3}
+PHASES = {"tiny": 4, "ulx3s": 3, "edge": 3}
 
 
 @pytest.mark.parametrize("preset", PHASES)

@@ -23,5 +23,5 @@ def test_tape_reader(preset):
 
 def test_fifo_too_small():
     config = dataclasses.replace(PRESETS["edge"], rows=32, cols=32, port_bytes=4, tape_beats=256)
-    with pytest.raises(ValueError, match="tape_beats=256 .* choose 512 or more"):
+    with pytest.raises(ValueError, match=r"tape_beats=256 .* choose 512 or more"):
         TapeReader(config)

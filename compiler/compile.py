@@ -20,6 +20,7 @@ __all__ = ["compile_checkpoint", "layer_matrices", "rope_table"]
 
 _ALIGN = 4096
 _DESCRIPTOR_BYTES = 8192
+_HEAD_PIECE = 1 << 24  # elements of the head packed at a time: bounds the working memory
 
 Progress = Callable[[str, float], None]
 
@@ -176,7 +177,7 @@ def compile_checkpoint(
     if with_head:
         progress("quantising", model.layers / stages)
         head = checkpoint.tensors["head"]
-        step = max(1, (1 << 24) // model.dim // BLOCK) * BLOCK  # bounds the working memory
+        step = max(1, _HEAD_PIECE // model.dim // BLOCK) * BLOCK
         for start in range(0, model.vocab, step):
             packed = pack_matrix(config, head[start : start + step])
             tape[at : at + packed.size] = packed

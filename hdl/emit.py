@@ -1,24 +1,60 @@
-"""Verilog of the whole chip, with standard AXI port names."""
+"""Verilog of a component."""
 
-from amaranth.back import verilog
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from amaranth.back import rtlil, verilog
 from amaranth.hdl import Const, Value
+from amaranth.hdl._ir import PortDirection  # 0.5 has no public name for it
 from amaranth.lib.wiring import Component, In
 
-__all__ = ["emit_verilog"]
+__all__ = ["emit_verilog", "ports_of"]
 
 
-def emit_verilog(component: Component, name: str) -> str:
-    """Verilog of a component: members joined by one underscore (``m_axi_araddr``), one clock
-    ``clk``, one synchronous reset ``rst``. The text is stable: equal chips give equal text.
-    """
-    from amaranth.hdl._ir import PortDirection  # 0.5 has no public name for it
-
+def ports_of(component: Component, separator: str = "_") -> dict[str, tuple[Value, PortDirection]]:
+    """Top-level ports by Verilog name; constant members (``always_ready`` ready) have none."""
     ports = {}
     for path, member, value in component.signature.flatten(component):
         value = Value.cast(value)
         if not isinstance(value, Const) and len(value):
             direction = PortDirection.Input if member.flow is In else PortDirection.Output
-            ports["_".join(map(str, path))] = (value, direction)
-    return verilog.convert(
-        component, name=name, ports=ports, emit_src=False, strip_internal_attrs=True
-    )
+            ports[separator.join(map(str, path))] = (value, direction)
+    return ports
+
+
+@contextmanager
+def _memories_without_zeros() -> Iterator[None]:
+    """Leaves out the initial contents of memories that start as zeros.
+
+    Amaranth writes every bit of them: 22 million for `edge`, most of the time and text of the
+    whole. No block reads a word that was never written, so nothing needs the zeros; simulators
+    that know X show it if one does.
+    """
+    emit_memory = rtlil.ModuleEmitter.emit_memory
+
+    def without(self, cell_idx, cell):
+        if any(cell.init):
+            emit_memory(self, cell_idx, cell)
+
+    rtlil.ModuleEmitter.emit_memory = without
+    try:
+        yield
+    finally:
+        rtlil.ModuleEmitter.emit_memory = emit_memory
+
+
+def emit_verilog(component: Component, name: str, *, separator: str = "_") -> str:
+    """Verilog of a component and everything in it.
+
+    Members are joined by ``separator`` (``m_axi_araddr``); one clock ``clk``, one synchronous reset
+    ``rst``; a struct or array is one packed port, first field lowest. The text is stable: equal
+    components give equal text.
+    """
+    with _memories_without_zeros():
+        return verilog.convert(
+            component,
+            name=name,
+            ports=ports_of(component, separator),
+            emit_src=False,
+            strip_internal_attrs=True,
+        )

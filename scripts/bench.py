@@ -53,6 +53,7 @@ def gemm(
     config = options.preset(preset)
     for name, value in (("--m", m), ("--k", k), ("--n", n), ("--repeat", repeat)):
         options.whole(name, value, 1, 1 << 20)
+    options.output_file("--json", json)
     timing = options.memory_timing(latency, stalls)
     make = chip_maker(options.DeviceName.rtl, config, timing, seed)
     try:
@@ -86,6 +87,7 @@ def layer(
         raise typer.BadParameter("give either --rows or --chunk")
     options.whole("--context", context, 0, (1 << 20) - 1024)
     shape = LayerShape(dim, hidden, heads, kv_heads, head_dim)
+    options.output_file("--json", json)
     timing = options.memory_timing(latency, stalls)
     make = chip_maker(options.DeviceName.rtl, config, timing, seed)
     start = perf_counter()

@@ -23,6 +23,7 @@ def verilog(
 ) -> None:
     """Write the Verilog of a chip."""
     config = options.preset(preset)
+    options.output_file("-o", output)
     text = emit_verilog(Accelerator(config), top)
     try:
         output.write_text(text)
@@ -39,15 +40,16 @@ def compile_image(
         int | None, typer.Option(help="Longest sequence; the model's own limit by default.")
     ] = None,
     sequences: Annotated[int, typer.Option(help="Sequences in the KV cache at a time.")] = 1,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Tokenizer file, for a model without one.")
+    ] = None,
 ) -> None:
-    """Compile a checkpoint to an image file."""
+    """Compile a checkpoint to an image file, for `run --image`."""
     config = options.preset(preset)
-    checkpoint = load_model(model, None)
+    options.output_file("-o", output)
+    checkpoint = load_model(model, str(tokenizer) if tokenizer else None)
     image = compiled(checkpoint, config, context=context, sequences=sequences)
-    try:
-        write_image(image, output)
-    except OSError as error:
-        raise UserError(f"-o {output}: can't write it ({error.strerror})") from None
+    write_image(image, output)
     memory = image.memory
     err.print(
         f"{output}: tape {image.sections['tape'].size / 1e6:.1f} MB, "

@@ -1,8 +1,8 @@
 """Makes devices for the command line, with progress where it takes time."""
 
+from compiler.catalog import resolve
 from compiler.checkpoint import load_checkpoint
 from compiler.checkpoint.model import Checkpoint
-from compiler.catalog import resolve
 from compiler.compile import compile_checkpoint
 from compiler.image import Image
 from hdl.config import Config

@@ -24,7 +24,7 @@ app.command("compile")(build.compile_image)
 app.command("verilog")(build.verilog)
 app.command("quality")(quality.quality)
 app.command("test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
-    suite.test
+    suite.suite
 )
 
 
@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         # Click's own refusals (unknown option, missing argument) know how to show themselves.
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-            print(f"serrano: {error.format_message()} (try --help)", file=sys.stderr)
+            if message := error.format_message():  # empty where the help has been shown
+                print(f"serrano: {message} (try --help)", file=sys.stderr)
             return 2
         raise
     return code if isinstance(code, int) else 0

@@ -1,6 +1,7 @@
 """Options and checks that several commands share."""
 
 import json
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ __all__ = [
     "Seed",
     "StallPercent",
     "memory_timing",
+    "output_file",
     "preset",
     "whole",
     "write_json",
@@ -65,6 +67,18 @@ def memory_timing(latency: int, stalls: int) -> MemoryTiming:
         latency=whole("--latency", latency, 1, 100_000),
         stall_probability=whole("--stalls", stalls, 0, 90) / 100,
     )
+
+
+def output_file(option: str, path: Path | None) -> None:
+    """``UserError`` if a file can't be written there: said before hours of work, not after."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise UserError(f"{option} {path}: this is a folder; name a file")
+    if not path.parent.is_dir():
+        raise UserError(f"{option} {path}: there is no folder {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"{option} {path}: can't write there (no permission)")
 
 
 def write_json(path: Path | None, figures: dict) -> None:

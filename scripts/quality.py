@@ -31,7 +31,9 @@ def _golden_logits(device: Device, tokens: list[int]) -> np.ndarray:
     parts = []
     for start in range(0, len(tokens), device.rows):
         chunk = tokens[start : start + device.rows]
-        parts.append(device.step([RowRequest(sequence, chunk, outputs=len(chunk))]).logits)
+        found = device.step([RowRequest(sequence, chunk, outputs=len(chunk))]).logits
+        assert found is not None
+        parts.append(found)
     device.close_sequence(sequence)
     return np.concatenate(parts)
 
@@ -53,6 +55,7 @@ def quality(
     """Perplexity, KL divergence and agreement of the golden model with plain FP32."""
     config = options.preset(preset)
     options.whole("--windows", windows, 1, 10_000)
+    options.output_file("--json", json)
     checkpoint = load_model(model, str(tokenizer) if tokenizer else None)
     options.whole("--tokens", tokens, 2, checkpoint.config.context)
     if checkpoint.tokenizer is None:
@@ -104,6 +107,6 @@ def quality(
         f"{model}, {count} tokens of {path.name}: perplexity FP32 "
         f"{figures['perplexity_fp32']:.4f}, chip {figures['perplexity_chip']:.4f}; KL "
         f"{figures['kl']:.4f} nats a token; top-1 agreement "
-        f"{100 * figures['top1_agreement']:.1f} %; largest logit difference {worst:.3f}"
+        f"{100 * agree / count:.1f} %; largest logit difference {worst:.3f}"
     )
     options.write_json(json, figures)

@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from compiler.checkpoint.model import Checkpoint
 from compiler.errors import UserError
-from hdl.config import PAGE_TOKENS
+from hdl.config import PAGE_TOKENS, Config
 from runtime.chip import DeviceFault
 from runtime.device import Device
 from runtime.generate import Generation, Request, StepRecord, generate
@@ -18,8 +17,9 @@ from runtime.sampling import Sampler
 from runtime.tokenizer import Tokenizer, make
 from scripts import options
 from scripts.console import err
-from scripts.devices import chip_maker, compiled, load_model
+from scripts.devices import chip_maker
 from scripts.report import breakdown, phase_table, step_json
+from scripts.source import Source, from_image, from_model
 
 __all__ = ["run"]
 
@@ -58,6 +58,10 @@ def run(
     tokenizer: Annotated[
         Path | None, typer.Option(help="Tokenizer file, for a model without one.")
     ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(help="Image made by `compile`, in place of --model and --preset."),
+    ] = None,
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="Do not stop at the end-of-text token.")
     ] = False,
@@ -68,26 +72,26 @@ def run(
     """Generate text with a model on the simulated chip."""
     config = options.preset(preset)
     options.whole("--tokens", tokens, 1, 1 << 20)
+    options.output_file("--json", json)
     timing = options.memory_timing(latency, stalls)
     Sampler(temperature, top_p, seed)  # refuses bad numbers before anything is built
-    checkpoint = load_model(model, str(tokenizer) if tokenizer else None)
-    text = make(checkpoint.tokenizer) if checkpoint.tokenizer else None
-    prompts = _prompts(checkpoint, text, prompt, prompt_ids, chat, batch)
+    source = from_image(image, tokenizer) if image else from_model(model, tokenizer)
+    text = make(source.tokenizer) if source.tokenizer else None
+    prompts = _prompts(source, text, prompt, prompt_ids, chat, batch)
     need = max(len(p) for p in prompts) + tokens - 1
-    limit = checkpoint.config.context
-    if need > limit:
+    if need > source.context:
         raise UserError(
-            f"{max(len(p) for p in prompts)} prompt tokens and {tokens} new ones pass the model's "
-            f"context of {limit}: shorten the prompt or lower --tokens"
+            f"{max(len(p) for p in prompts)} prompt tokens and {tokens} new ones pass the "
+            f"context of {source.context}: shorten the prompt or lower --tokens"
         )
-    room = context if context is not None else min(limit, -(-need // PAGE_TOKENS) * PAGE_TOKENS)
-    image = compiled(
-        checkpoint, config, context=room, sequences=min(len(prompts), config.row_capacity)
-    )
-    main = Device(image, chip_maker(device, config, timing, seed))
+    if context is None:
+        context = min(source.context, -(-need // PAGE_TOKENS) * PAGE_TOKENS)
+    made = source.image(config, context, min(len(prompts), config.row_capacity))
+    config = Config(**made.manifest["config"])
+    main = Device(made, chip_maker(device, config, timing, seed))
     with_check = check and device is not options.DeviceName.golden
-    checker = Device(image, chip_maker(options.DeviceName.golden, config)) if with_check else None
-    stop = frozenset() if ignore_eos else frozenset(checkpoint.config.eos_ids)
+    checker = Device(made, chip_maker(options.DeviceName.golden, config)) if with_check else None
+    stop = frozenset() if ignore_eos else source.eos_ids
     requests = [
         Request(p, tokens, Sampler(temperature, top_p, seed, i), stop)
         for i, p in enumerate(prompts)
@@ -117,7 +121,7 @@ def run(
             return 1
     seconds = perf_counter() - start
     show.finish(done)
-    figures = _figures(main, done, seconds, text, prompts, preset, device.value, model, seed)
+    figures = _figures(main, done, seconds, text, prompts, device.value, source.name, seed)
     _report(figures, main, done)
     options.write_json(json, figures)
     main.close()
@@ -125,7 +129,7 @@ def run(
 
 
 def _prompts(
-    checkpoint: Checkpoint,
+    source: Source,
     text: Tokenizer | None,
     prompt: list[str] | None,
     prompt_ids: list[str] | None,
@@ -144,14 +148,12 @@ def _prompts(
                 raise UserError(
                     f"--prompt-ids {ids}: give whole numbers with commas between, as 1,5,9"
                 ) from None
-            bad = [i for i in prompts[-1] if not 0 <= i < checkpoint.config.vocab]
+            bad = [i for i in prompts[-1] if not 0 <= i < source.vocab]
             if bad:
-                raise UserError(
-                    f"--prompt-ids: {bad[0]} is outside 0 to {checkpoint.config.vocab - 1}"
-                )
+                raise UserError(f"--prompt-ids: {bad[0]} is outside 0 to {source.vocab - 1}")
     elif text is None:
         raise UserError(
-            f"{checkpoint.source} has no tokenizer: give --tokenizer FILE or --prompt-ids 1,5,9"
+            f"{source.name} has no tokenizer: give --tokenizer FILE or --prompt-ids 1,5,9"
         )
     else:
         texts = prompt or [DEFAULT_PROMPT]
@@ -159,8 +161,8 @@ def _prompts(
             prompts = [text.chat([{"role": "user", "content": t}]) for t in texts]
         else:
             prompts = [text.encode(t) for t in texts]
-        for t, ids in zip(texts, prompts, strict=True):
-            if not ids:
+        for t, tokens in zip(texts, prompts, strict=True):
+            if not tokens:
                 raise UserError(f"--prompt {t!r} gives no tokens: write some text")
     if batch is not None:
         options.whole("--batch", batch, 1, 4096)
@@ -237,7 +239,7 @@ def _step_progress(wanted: bool):
     yield progress, step_done
 
 
-def _figures(main, done, seconds, text, prompts, preset, device, model, seed) -> dict:
+def _figures(main, done, seconds, text, prompts, device, model, seed) -> dict:
     """The run as JSON-able data."""
     steps = [step_json(main.config, s) for s in done.steps]
     cycles = sum(s["cycles"] or 0 for s in steps)
@@ -246,7 +248,7 @@ def _figures(main, done, seconds, text, prompts, preset, device, model, seed) ->
     single = len(prompts) == 1
     return {
         "model": model,
-        "preset": preset,
+        "preset": main.config.name,
         "device": device,
         "seed": seed,
         "tokens": done.tokens[0] if single else done.tokens,

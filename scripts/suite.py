@@ -9,12 +9,12 @@ import typer
 
 from scripts.console import err
 
-__all__ = ["test"]
+__all__ = ["suite"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 
 
-def test(
+def suite(
     context: typer.Context,
     quick: Annotated[bool, typer.Option("--quick", help="Lint and types only.")] = False,
     jobs: Annotated[str, typer.Option("-n", help="Parallel test processes.")] = "2",

@@ -22,7 +22,6 @@ from hdl.vector.slots import (
     panel_bits,
     row_index_bits,
     slot_layout,
-    word_index_bits,
 )
 from hdl.vector.timing import DelayLine, Timing
 from hdl.vector.writer import memory_word
@@ -45,7 +44,8 @@ class Datapath(Component):
     model : In
         Constants of the model.
     gather : In(1), stride : In
-        Source rows are those of the output list: ``source`` is of row 0, rows are ``stride`` blocks apart.
+        Source rows are those of the output list: ``source`` is of row 0, rows are ``stride``
+        blocks apart.
     panel_read, row_read, constant_read, value_scales, outputs : Out
         Read ports, as the unit's.
     row_write, activation_write : Out
@@ -114,11 +114,10 @@ class Datapath(Component):
         return m
 
     def _addresses(self, m, timing):
-        """Stages 0 to 2: gather, check of the addresses. Gives the word's delay lines from there."""
+        """Stages 0 to 2: gather, check of the addresses. Gives the word's delay lines."""
         config = self._config
         early = Signal.like(self.slot, name="slot_1")
         word = Signal.like(self.slot, name="slot_2")
-        source = Signal(len(self.slot.source) + 1)
         product = self.outputs.data * self.stride
         m.d.comb += self.outputs.address.eq(self.slot.row)
         m.d.sync += [
@@ -126,7 +125,6 @@ class Datapath(Component):
             word.eq(early),
             word.source.eq(early.source + Mux(self.gather, product, 0)),
         ]
-        del source
 
         use = word.control
         rows_used = (use.source == Source.ROWS) | (use.addend == Addend.ROWS) | use.to_rows

@@ -38,9 +38,9 @@ class RowExtremes(Component):
     """Running maxima, a record a row.
 
     MAXIMUM: ceiling of the block's largest value, M = max(M, ceiling): writes M, the shift
-    (M - M before, at most 255) and -M as FP32. EXPONENT: of the largest magnitude. ARGMAX: largest value
-    and its column, the lowest of equals. One word a cycle; the words of a block without a gap; two blocks
-    of one row at least 2 cycles apart.
+    (M - M before, at most 255) and -M as FP32. EXPONENT: of the largest magnitude. ARGMAX: largest
+    value and its column, the lowest of equals. One word a cycle; the words of a block without a
+    gap; two blocks of one row at least 2 cycles apart.
 
     Members
     -------

@@ -24,8 +24,9 @@ BLOCK_COUNT_BITS = 12
 def nest_layout() -> data.StructLayout:
     """Parameters of a pass; they hold while it runs.
 
-    A row's destination is ``destination_step`` on in a group of ``group`` rows, ``destination_stride``
-    from group to group. ``columns`` take part of group 0, ``columns_step`` more in each group.
+    A row's destination is ``destination_step`` on in a group of ``group`` rows,
+    ``destination_stride`` from group to group. ``columns`` take part of group 0, ``columns_step``
+    more in each group.
     """
     return data.StructLayout(
         {

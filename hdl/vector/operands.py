@@ -28,7 +28,8 @@ class OperandFetch(Component):
 
     The data inputs are what the memories show in the ``fetch`` stage (a, b) or one cycle before
     the adder (c); ``a``, ``b`` and ``c`` stand one cycle later. ``temp_*`` and ``scalar_*``:
-    addresses a cycle before, one for the reads of both stages; writes are seen by reads of the next cycle.
+    addresses a cycle before, one for the reads of both stages; writes are seen by reads of the
+    next cycle.
 
     Members
     -------

@@ -8,7 +8,7 @@ with a configuration that does not change on the way. Nest, outermost first: blo
 ``lanes`` FP32. :data:`PASSES` is the whole program of the unit; the sequencer runs it.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from amaranth.hdl import Const
 from amaranth.lib import data, enum
@@ -163,28 +163,22 @@ class Pass:
     then: str = END
 
 
-_COS = {
-    "source": Source.PANEL,
-    "factor": Factor.CONSTANTS,
-    "to_temp": True,
-    "panels": 1,
-}
-_SIN = {
-    "source": Source.SWAPPED,
-    "factor": Factor.CONSTANTS,
-    "addend": Addend.TEMP,
-    "sine": True,
-    "panels": 1,
-    "release": 1,
-    "after": True,
-}
-_SCORES = {
-    "source": Source.PANEL,
-    "factor_value": FactorValue.SCORE_SCALE,
-    "queries": True,
-    "masked": True,
-    "panels": 1,
-}
+_COS = Pass(source=Source.PANEL, factor=Factor.CONSTANTS, to_temp=True, panels=1)
+_SIN = Pass(
+    source=Source.SWAPPED,
+    factor=Factor.CONSTANTS,
+    addend=Addend.TEMP,
+    sine=True,
+    panels=1,
+    release=1,
+    after=True,
+)
+_SCORES = Pass(
+    factor_value=FactorValue.SCORE_SCALE,
+    queries=True,
+    masked=True,
+    panels=1,
+)
 
 PASSES: dict[str, Pass] = {
     "NORM_SQUARE": Pass(
@@ -227,8 +221,8 @@ PASSES: dict[str, Pass] = {
     "ADD": Pass(
         addend=Addend.ROWS, to_rows=True, panels=1, release=1, advance=True, loop=Loop.ITEM
     ),
-    "ROPE_COS": Pass(**_COS, then="ROPE_SIN"),
-    "ROPE_SIN": Pass(**_SIN, to_activations=True, advance=True, loop=Loop.ITEM),
+    "ROPE_COS": replace(_COS, then="ROPE_SIN"),
+    "ROPE_SIN": replace(_SIN, to_activations=True, advance=True, loop=Loop.ITEM),
     "SWIGLU_EXP": Pass(
         factor_value=FactorValue.MINUS_LOG2E,
         function=Function.EXP2,
@@ -263,9 +257,9 @@ PASSES: dict[str, Pass] = {
         advance=True,
         loop=Loop.ITEM,
     ),
-    "KEY_COS": Pass(**_COS, then="KEY_SIN"),
-    "KEY_SIN": Pass(
-        **_SIN, to_temp=True, reduce=Reduce.EXPONENT, loop=Loop.HEAD, then="APPEND_OUT"
+    "KEY_COS": replace(_COS, then="KEY_SIN"),
+    "KEY_SIN": replace(
+        _SIN, to_temp=True, reduce=Reduce.EXPONENT, loop=Loop.HEAD, then="APPEND_OUT"
     ),
     "VALUE_COPY": Pass(
         to_temp=True,
@@ -296,9 +290,9 @@ PASSES: dict[str, Pass] = {
     ),
     "TOKENS": Pass(source=Source.TOKEN, to_memory=True, narrow=True, after=True),
     "STORE": Pass(source=Source.ROWS, to_memory=True, blocks=Blocks.ALL),
-    "SOFTMAX_MAX": Pass(**_SCORES, reduce=Reduce.MAXIMUM, then="SOFTMAX_EXP"),
-    "SOFTMAX_EXP": Pass(
-        **_SCORES,
+    "SOFTMAX_MAX": replace(_SCORES, reduce=Reduce.MAXIMUM, then="SOFTMAX_EXP"),
+    "SOFTMAX_EXP": replace(
+        _SCORES,
         addend=Addend.SCALAR,
         function=Function.EXP2,
         reduce=Reduce.SUM,

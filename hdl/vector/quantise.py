@@ -33,8 +33,8 @@ class Quantiser(Component):
     tag, values : In
         Word to be quantised, at stage ``summands``.
     exponent : In(8)
-        Exponent field of the largest magnitude of the head, for a block's last word one cycle after stage
-        ``Timing.exponent_address``.
+        Exponent field of the largest magnitude of the head, for a block's last word one cycle
+        after stage ``Timing.exponent_address``.
     valid : Out(1)
         ``elements`` and ``scale`` are a block; for one cycle.
     non_finite : Out(1)

@@ -30,10 +30,10 @@ def sum_tag(config: Config) -> data.StructLayout:
 
 
 class RowSums(Component):
-    """Running sum a row: binary tree over a block's lanes and words, then blocks in order of arrival.
+    """Running sum a row: binary tree over a block's lanes and words, then blocks as they come.
 
-    One word a cycle; the words of a block follow each other without a gap. Blocks of one row must be
-    ``Timing.accumulate`` cycles apart. A sum is in its memory ``Timing.sum_write`` -
+    One word a cycle; the words of a block follow each other without a gap. Blocks of one row must
+    be ``Timing.accumulate`` cycles apart. A sum is in its memory ``Timing.sum_write`` -
     ``Timing.summands`` + 1 cycles after its last word.
 
     Members

@@ -14,8 +14,9 @@ from hdl.interfaces import (
     step_layout,
     visit_layout,
 )
-from hdl.isa import RESULT_TOKEN_BYTES, Fault, Opcode, RowSelect, instruction_layout
+from hdl.isa import RESULT_TOKEN_BYTES, Fault, Opcode, instruction_layout
 from hdl.vector.credits import Credits
+from hdl.vector.decode import COUNT_BITS, Decoder
 from hdl.vector.loops import TOKEN_COUNT_BITS, LoopNest
 from hdl.vector.program import (
     END,
@@ -31,8 +32,6 @@ from hdl.vector.slots import ADDRESS_BITS, CONSTANT_BITS, slot_layout
 from hdl.vector.timing import Timing
 
 __all__ = ["Sequencer"]
-
-ITEM_BITS = 20
 
 
 class Sequencer(Component):
@@ -100,6 +99,7 @@ class Sequencer(Component):
         m = Module()
         m.submodules.nest = self._nest = LoopNest(self._config)
         m.submodules.credits = self._credits = Credits(self._config)
+        m.submodules.decoder = self._decoder = Decoder(self._config)
         self._registers()
         self._connect(m)
         self._parameters(m)
@@ -117,10 +117,13 @@ class Sequencer(Component):
         self._number = Signal(5)  # its number; of the next one between passes
         self._loop = Signal(5)  # pass that begins an item of the instruction
         self._word = Signal(128, reset_less=True)
-        self._op = {op: data.View(instruction_layout(op), self._word) for op in Opcode}
+        self._op = {
+            op: data.View(instruction_layout(op), self._word)
+            for op in (Opcode.END, Opcode.LOGITS, Opcode.STORE, Opcode.APPEND, Opcode.ATTEND)
+        }
         self._rows = Signal(ROW_BITS)
-        self._items = Signal(ITEM_BITS)
-        self._count = Signal(ITEM_BITS)  # blocks in a row of source and destination
+        self._items = Signal(COUNT_BITS)
+        self._count = Signal(COUNT_BITS)  # blocks in a row of source and destination
         self._source = Signal(ADDRESS_BITS)
         self._destination = Signal(ADDRESS_BITS)
         self._constant = Signal(CONSTANT_BITS)
@@ -133,6 +136,7 @@ class Sequencer(Component):
         self._batch_waits = Signal()
         self._visit_ends = Signal()  # its batch ends with the visit, and has not moved to _batch
         self._buffer = Signal()
+        self._to_memory = Signal()
         self._drain = Signal(7)
         self._landing = Signal(7)
         self._turn_cycles = timing.late - timing.address - 1
@@ -149,6 +153,9 @@ class Sequencer(Component):
             credits.ring_produce.eq(self.ring_produce),
             credits.output_produce.eq(self.output_produce),
             credits.weights_release.eq(self.weights_release),
+            self._decoder.word.eq(self._word),
+            self._decoder.model.eq(self.model),
+            self._decoder.step.eq(self.step),
             self.ring_release.eq(credits.ring_release),
             self.output_release.eq(credits.output_release),
             self.stride.eq(self._count),
@@ -166,12 +173,12 @@ class Sequencer(Component):
         batch = now.queries & Mux(now.final, self._batch.parity, self._visit.parity)
         outputs = self._config.panel_ring + nest.block
         panel = Mux(now.second, credits.second, credits.first)
+        logits = now.masked  # where it writes memory
+        m.d.comb += self._to_memory.eq(now.control.to_memory & (~logits | self.step.store_logits))
         m.d.comb += [
             slot.valid.eq(nest.step),
             slot.control.eq(now.control),
-            slot.control.to_memory.eq(
-                now.control.to_memory & (~now.masked | self.step.store_logits)  # masked: LOGITS
-            ),
+            slot.control.to_memory.eq(self._to_memory),
             slot.row.eq(nest.row),
             slot.block.eq(nest.block),
             slot.word.eq(nest.word),
@@ -188,7 +195,6 @@ class Sequencer(Component):
             slot.buffer.eq(self._buffer),
             slot.slot.eq(self._visit.slot),
             slot.head.eq(self._head),
-            slot.rows.eq(nest.parameters.rows),
         ]
 
     def _first(self, now):
@@ -262,7 +268,7 @@ class Sequencer(Component):
         go, place = Signal(), Signal()
         end = Signal()
         control = now.control
-        to_memory = self.slot.control.to_memory
+        to_memory = self._to_memory
         m.d.comb += [
             running.eq(~self.fault & ~self.bad_instruction),
             place.eq(
@@ -367,133 +373,49 @@ class Sequencer(Component):
 
     def _decode(self, m):
         """DECODE: registers of the instruction, checks, semaphores."""
-        op, model, step = self._op, self.model, self.step
-        opcode = op[Opcode.END].opcode
-        bad = Signal()  # a count of zero, or past what is built
-        cause = Signal(Fault)
-        nothing = Signal()  # no row to work on
-        attend = Signal()
-        bad_head = (model.head_blocks == 0) | (model.head_blocks > self._config.head_blocks)
-        m.d.comb += [cause.eq(Fault.BAD_OPERAND), attend.eq(opcode == Opcode.ATTEND.value)]
+        job = self._decoder.job
         m.d.sync += [
-            self.gather.eq(0),
-            self._rows.eq(step.rows),
-            self._columns.eq(model.vocabulary),
+            self._number.eq(job.first),
+            self._loop.eq(job.loop),
+            self._items.eq(job.items),
+            self._count.eq(job.count),
+            self._rows.eq(job.rows),
+            self.gather.eq(job.gather),
+            self._source.eq(job.source),
+            self._destination.eq(job.destination),
+            self._constant.eq(job.constant),
+            self._columns.eq(self.model.vocabulary),
             self._head.eq(0),
             self._head_block.eq(0),
-            self._source.eq(0),
-            self._destination.eq(0),
-            self._constant.eq(0),
-            self._items.eq(1),
         ]
-
-        def begin(first, *, items=None, count=None, loop=None, **registers):
-            m.d.sync += [
-                self._number.eq(pass_number(first)),
-                self._loop.eq(pass_number(loop or first)),
-            ]
-            m.d.sync += [getattr(self, f"_{k}").eq(v) for k, v in registers.items()]
-            if items is not None:
-                m.d.sync += self._items.eq(items)
-            if count is not None:
-                m.d.sync += self._count.eq(count)
-
-        def output_rows(select):
-            m.d.sync += [
-                self.gather.eq(select == RowSelect.OUTPUT),
-                self._rows.eq(Mux(select == RowSelect.OUTPUT, step.outputs, step.rows)),
-            ]
-            m.d.comb += nothing.eq((select == RowSelect.OUTPUT) & (step.outputs == 0))
-
-        with m.Switch(opcode):
-            with m.Case(Opcode.NORM.value):
-                i = op[Opcode.NORM]
-                begin(
-                    "NORM_SQUARE",
-                    loop="NORM_SCALE",
-                    items=i.blocks,
-                    count=i.blocks,
-                    source=i.source,
-                    destination=i.destination,
-                    constant=i.weights,
-                )
-                output_rows(i.rows)
-                m.d.comb += bad.eq(i.blocks == 0)
-            with m.Case(Opcode.QUANTISE.value):
-                i = op[Opcode.QUANTISE]
-                begin("QUANTISE", count=i.blocks, source=i.source, destination=i.destination)
-                output_rows(i.rows)
-                m.d.comb += bad.eq(i.blocks == 0)
-            with m.Case(Opcode.ADD.value):
-                i = op[Opcode.ADD]
-                begin(
-                    "ADD",
-                    items=i.panels,
-                    count=i.panels,
-                    source=i.destination,
-                    destination=i.destination,
-                )
-                m.d.comb += bad.eq(i.panels == 0)
-            with m.Case(Opcode.ROPE.value):
-                i = op[Opcode.ROPE]
-                begin(
-                    "ROPE_COS",
-                    items=i.panels,
-                    count=i.panels,
-                    destination=i.destination,
-                    constant=i.tables,
-                )
-                m.d.comb += bad.eq((i.panels == 0) | bad_head)
-            with m.Case(Opcode.SWIGLU.value):
-                i = op[Opcode.SWIGLU]
-                begin("SWIGLU_EXP", items=i.pairs, count=i.pairs, destination=i.destination)
-                m.d.comb += bad.eq(i.pairs == 0)
-            with m.Case(Opcode.APPEND.value):
-                i = op[Opcode.APPEND]
-                with m.If(i.value):
-                    begin("VALUE_COPY", items=model.kv_heads)
-                with m.Else():
-                    begin("KEY_COS", items=model.kv_heads, constant=i.tables)
-                m.d.comb += bad.eq((model.kv_heads == 0) | bad_head)
-            with m.Case(Opcode.LOGITS.value):
-                i = op[Opcode.LOGITS]
-                begin("LOGITS", items=i.panels, count=i.panels, rows=step.outputs)
-                m.d.comb += [
-                    nothing.eq(step.outputs == 0),
-                    bad.eq((i.panels == 0) | (i.panels[15:] != 0)),
-                ]
-            with m.Case(Opcode.STORE.value):
-                i = op[Opcode.STORE]
-                begin("STORE", count=i.blocks, source=i.source)
-                m.d.comb += bad.eq(i.blocks == 0)
-            with m.Case(Opcode.ATTEND.value):
-                m.d.sync += [self._buffer.eq(0), self._batch_waits.eq(0)]
-                m.d.comb += bad.eq((model.head_group == 0) | bad_head)
-            with m.Default():
-                m.d.comb += [bad.eq(1), cause.eq(Fault.ILLEGAL_INSTRUCTION)]
-
-        with m.If(bad):
-            m.d.sync += [self.bad_instruction.eq(1), self.bad_cause.eq(cause)]
+        with m.If(job.bad | job.illegal):
+            self._reject(m, Mux(job.illegal, Fault.ILLEGAL_INSTRUCTION, Fault.BAD_OPERAND))
         with m.Else():
+            ready = self.semaphore.wait_ready
             m.d.comb += [
                 self.semaphore.wait_valid.eq(1),
                 # The matrix unit takes the semaphores of an ATTEND.
-                self.semaphore.wait_mask.eq(Mux(attend, 0, op[Opcode.END]["wait"])),
-                self.activity.busy.eq(self.semaphore.wait_ready),
-                self.activity.starved.eq(~self.semaphore.wait_ready),
+                self.semaphore.wait_mask.eq(Mux(job.attend, 0, self._op[Opcode.END]["wait"])),
+                self.activity.busy.eq(ready),
+                self.activity.starved.eq(~ready),
             ]
-            with m.If(self.semaphore.wait_ready):
-                with m.If(nothing):
+            with m.If(ready):
+                with m.If(job.nothing):
                     m.next = "FINISH"
-                with m.Elif(attend):
+                with m.Elif(job.attend):
+                    m.d.sync += [self._buffer.eq(0), self._batch_waits.eq(0)]
                     m.next = "VISIT"
                 with m.Else():
                     m.next = "SETUP"
 
+    def _reject(self, m, cause):
+        """The instruction can't be executed."""
+        m.d.sync += [self.bad_instruction.eq(1), self.bad_cause.eq(cause)]
+
     def _next_pass(self, m):
         """At a pass's last word: counters of the instruction, and the pass after it."""
         now = self._now
-        left = Signal(ITEM_BITS)
+        left = Signal(COUNT_BITS)
         strip = now.blocks == Blocks.STRIP
         m.d.comb += left.eq(self._items - Mux(strip, self._blocks, 1))
         head_ends = self._head_block == self.model.head_blocks - 1
@@ -529,10 +451,7 @@ class Sequencer(Component):
         with m.Elif(following == pass_number(END)):
             # ROPE of heads that are not whole
             with m.If(now.sine & ~head_ends):
-                m.d.sync += [
-                    self.bad_instruction.eq(1),
-                    self.bad_cause.eq(Fault.BAD_OPERAND),
-                ]
+                self._reject(m, Fault.BAD_OPERAND)
             m.next = "FINISH"
         with m.Else():
             m.next = "SETUP"

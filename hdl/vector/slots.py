@@ -4,7 +4,6 @@ from amaranth.lib import data
 from amaranth.utils import bits_for, exact_log2
 
 from hdl.config import Config
-from hdl.interfaces import ROW_BITS
 from hdl.vector.program import control_layout
 
 __all__ = [
@@ -73,6 +72,5 @@ def slot_layout(config: Config) -> data.StructLayout:
             "buffer": 1,  # P buffer
             "slot": 3,  # page slot
             "head": 8,  # KV head
-            "rows": ROW_BITS,  # rows of the pass
         }
     )

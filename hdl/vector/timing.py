@@ -106,8 +106,8 @@ class DelayLine:
     Parameters
     ----------
     m
-        Module that gets the registers, in a submodule of the line's own: a delay may be asked for inside
-        an ``m.If``.
+        Module that gets the registers, in a submodule of the line's own: a delay may be asked for
+        inside an ``m.If``.
     source
         Struct at stage ``start``.
     name

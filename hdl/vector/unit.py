@@ -36,9 +36,9 @@ APPEND_PLACES = 16
 class VectorUnit(Component):
     """NORM, QUANTISE, ADD, ROPE, SWIGLU, APPEND, LOGITS, STORE and the softmax of ATTEND.
 
-    One word of ``lanes`` FP32 a cycle while a pass runs (``hdl/vector/program.py`` has the passes of every
-    instruction); 2 cycles between passes, more where a pass waits for the results of the one before
-    (``hdl/vector/timing.py``). Numerics: docs/spec.md, section 1.
+    One word of ``lanes`` FP32 a cycle while a pass runs (``hdl/vector/program.py`` has the passes
+    of every instruction); 2 cycles between passes, more where a pass waits for the results of the
+    one before (``hdl/vector/timing.py``). Numerics: docs/spec.md, section 1.
 
     Members
     -------
@@ -64,8 +64,9 @@ class VectorUnit(Component):
     memory : Out
         FP32 and token numbers to memory.
 
-    Faults: ILLEGAL_INSTRUCTION; BAD_OPERAND (a zero count, a head longer than is built, an address past its
-    memory; ``detail`` is the row); NON_FINITE. The unit then stops until reset.
+    Faults: ILLEGAL_INSTRUCTION; BAD_OPERAND (a zero count, a head longer than is built, an address
+    past its memory; ``detail`` is the row); NON_FINITE. The unit then stops until reset; what is
+    in the datapath and in the memory writer still comes out.
     """
 
     def __init__(self, config: Config):

@@ -210,8 +210,9 @@ class VectorModel:
     async def read(self, panel: int, rows: int) -> np.ndarray:
         """Rows of a panel as bit patterns, uint32 (rows, 32)."""
         c, dut = self.config, self._dut
-        bits = bytearray()
-        order = [(row, word) for row in range(rows) for word in range(c.block_words)]
+        words = []
+        # the last written first: a panel that is announced too early shows
+        order = [(row, word) for row in range(rows) for word in range(c.block_words)][::-1]
         for step in range(len(order) + 1):
             if step < len(order):
                 row, word = order[step]
@@ -220,8 +221,10 @@ class VectorModel:
                 )
             await self._edge
             if step:
-                bits += dut.panel_read__data.value.to_unsigned().to_bytes(4 * c.lanes, "little")
-        return np.frombuffer(bytes(bits), "<u4").reshape(rows, BLOCK)
+                words.append(
+                    dut.panel_read__data.value.to_unsigned().to_bytes(4 * c.lanes, "little")
+                )
+        return np.frombuffer(b"".join(words[::-1]), "<u4").reshape(rows, BLOCK)
 
     async def _compare(self, panel: int, expected: np.ndarray, what: str) -> None:
         got = await self.read(panel, len(expected))
@@ -236,16 +239,22 @@ class VectorModel:
 
     async def take(self, expected: np.ndarray, what: str) -> None:
         """The next panel of the ring must hold ``expected`` (rows, 32)."""
-        await self._until(lambda: self.ring.count > self._taken)
+        await self.ring.reach(self._taken + 1)
         await self._pause()
         await self._compare(self._taken % self.config.panel_ring, expected, what)
         self._taken += 1
         await pulse(self._dut, "ring_release")
 
-    async def attend(self, batches: list[Batch], weights_at: int, what: str) -> None:
-        """Vector unit's part of an ATTEND."""
+    async def attend(
+        self, batches: list[Batch], weights_at: int, what: str, finals_late: int, pause: int
+    ) -> None:
+        """Vector unit's part of an ATTEND.
+
+        ``finals_late``: batches whose first page goes before the final scaling of a batch; 1 as
+        docs/spec.md says, 2 needs the credits of the output panels. ``pause``: cycles before it.
+        """
         c = self.config
-        done: Batch | None = None
+        done: list[Batch] = []
         number = self._given = 0
         base = self.buffers.count
         cocotb.start_soon(self._spoil_buffers(weights_at, base, sum(len(b.pages) for b in batches)))
@@ -263,12 +272,13 @@ class VectorModel:
                 await pulse(self._dut, "weights_produce")
                 number = self._given = number + 1
                 batch.accumulate(page)
-                if done is not None:
-                    await self._final(done, what)
-                    done = None
-            done = batch
-        assert done is not None
-        await self._final(done, what)
+                if len(done) == finals_late:
+                    for _ in range(pause):
+                        await self._edge
+                    await self._final(done.pop(0), what)
+            done.append(batch)
+        for batch in done:
+            await self._final(batch, what)
 
     async def _spoil_buffers(self, weights_at: int, base: int, count: int) -> None:
         rows = self.config.row_capacity
@@ -279,7 +289,7 @@ class VectorModel:
 
     async def _final(self, batch: Batch, what: str) -> None:
         c = self.config
-        await self._until(lambda: self.outputs.count > self._finals)
+        await self.outputs.reach(self._finals + 1)
         await self._pause()
         assert batch.output is not None
         first = c.panel_ring + batch.fields["parity"] * c.head_blocks

@@ -30,6 +30,11 @@ from sim.bench.matrix_model import (
 )
 from sim.golden import mx
 
+_BINS = (
+    *("no rows", "one row", "all rows", "more panels than the ring", "batch of one page"),
+    *("batch of several pages", "attend of one visit", "attend of several batches"),
+    *("busy", "starved", "blocked"),
+)
 REGIONS = 4
 DONE_BIT = 4  # semaphores 0 .. 3 let an instruction of a region start, 4 .. 7 say it is fed
 
@@ -53,6 +58,8 @@ class Bench:
         self.kv = KVModel(dut, config, self.data, rng("kv"), stall)
         self.vector = VectorModel(dut, config, self.activations, rng("vector"), stall)
         self.late = stall > 0
+        self.finals_late = 0  # batches; 0: drawn for each ATTEND
+        self.final_pause = 0  # cycles
         self.issued = 0
         self.jobs: list = []  # what the vector unit does, in order
         self._gives = [0] * REGIONS  # instructions given, by region
@@ -228,7 +235,8 @@ class Bench:
             else:
                 batches, weights, name, region = job
                 before = self.semaphores.given[DONE_BIT + region]
-                await self.vector.attend(batches, weights, name)
+                late = self.finals_late or self.draw.randint(1, 2)
+                await self.vector.attend(batches, weights, name, late, self.final_pause)
                 assert self.semaphores.given[DONE_BIT + region] == before, f"{name}: signalled"
                 self.semaphores.given[DONE_BIT + region] += 1  # the vector unit's signal
         self.jobs.clear()
@@ -248,11 +256,7 @@ class Bench:
 async def random_programs(dut):
     """MATMULs and ATTENDs of random shapes, everything stalls at random."""
     config = parameters()["config"]
-    cover = Coverage(
-        *("no rows", "one row", "all rows", "more panels than the ring", "batch of one page"),
-        *("batch of several pages", "attend of one visit", "attend of several batches"),
-        *("busy", "starved", "blocked"),
-    )
+    cover = Coverage(*_BINS)
     await start(dut)
     bench = Bench(dut, config, 0.3, cover)
     draw = bench.draw
@@ -292,7 +296,7 @@ async def no_bubbles(dut):
     """With tape, panels and activations there, tiles follow every max(rows, tile_beats) cycles."""
     config = parameters()["config"]
     await start(dut)
-    bench = Bench(dut, config, 0.0, Coverage(*_MATMUL_BINS))
+    bench = Bench(dut, config, 0.0, Coverage(*_BINS))
     for rows in (1, config.row_capacity):
         bench.configure(rows, rows, 1, 1, 1)
         times: list[int] = []
@@ -312,9 +316,6 @@ async def no_bubbles(dut):
         assert span == best
 
 
-_MATMUL_BINS = ("no rows", "one row", "all rows", "more panels than the ring")
-
-
 async def _times(dut, name: str, times: list[int]) -> None:
     edge, handle = RisingEdge(dut.clk), getattr(dut, name)
     cycle = 0
@@ -323,6 +324,30 @@ async def _times(dut, name: str, times: list[int]) -> None:
         cycle += 1
         if int(handle.value):
             times.append(cycle)
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+async def no_credits(dut):
+    """Nobody takes panels: the ring fills, the unit stops blocked, and goes on when they go."""
+    config = parameters()["config"]
+    await start(dut)
+    bench = Bench(dut, config, 0.0, Coverage(*_BINS))
+    bench.configure(1, 1, 1, 1, 1)
+    for _ in range(3):
+        bench.matmul(1, config.panel_ring - 1)
+    bench.attend([(1, 0)])
+    panel = config.tile_beats * config.column_groups * config.passes
+    await ClockCycles(dut.clk, (config.panel_ring + 2) * panel + 200)
+    assert bench.vector.ring.count == config.panel_ring
+    blocked = bench.monitor.blocked
+    await ClockCycles(dut.clk, 20)
+    assert bench.monitor.blocked == blocked + 20
+    await bench.finish()
+    # Both sets of output panels in use while the weights for the next are there
+    bench.configure(1, 1, 4, 1, 1)
+    bench.attend([(1, 0)])
+    bench.finals_late, bench.final_pause = 2, 6 * panel
+    await bench.finish()
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")

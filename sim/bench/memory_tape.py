@@ -200,3 +200,32 @@ async def faults(dut):
         assert address is None or bench.monitor.fault["address"] == address
         assert bench.instructions.pending == 1, "went on after a fault"
         await bench.end()
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def many_short_instructions(dut):
+    """More instructions of one tile in flight than receipts: every one is signalled, in order."""
+    await start(dut)
+    bench = Bench(dut, latency=200, salt="short")
+    number = 12
+    for i in range(number):
+        bench.play(i, 1, signal=1 << i % 8)
+    await bench.finish()
+    assert bench.semaphores.given == [2, 2, 2, 2, 1, 1, 1, 1]
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def left_until_taken(dut):
+    """``left`` stands until both streams are empty, whichever is the last."""
+    for stuck in ("elements", "scales"):
+        await start(dut)
+        bench = Bench(dut, latency=5)
+        assert not int(dut.left.value)
+        getattr(bench, stuck).hold = True
+        bench.play(0, 1)
+        await ClockCycles(dut.clk, 5 * CONFIG.block_tile_beats)
+        assert not any(int(getattr(dut, f"activity__{n}").value) for n in ("busy", "blocked"))
+        assert int(dut.left.value), f"{stuck} not taken"
+        getattr(bench, stuck).hold = False
+        await bench.finish()
+        await bench.end()

@@ -11,7 +11,7 @@ from sim.golden import fp32
 __all__ = ["attend"]
 
 
-def _batches(m: Machine, most_visits: int, position: int | None):
+def _batches(m: Machine, most_visits: int, position):
     """Batches (row, rows, query offset, position), in the order of the contract."""
     group, hb = m.model["head_group"], m.model["head_blocks"]
     stride, batch_rows = m.model["query_stride"], m.model["batch_rows"]
@@ -38,16 +38,25 @@ def _scores(m: Machine, rows: int, participants: np.ndarray, kind: str) -> np.nd
     scale = float(m.float("score_scale"))
     shift = {"calm": 0, "jump": draw.choice([-400, 400, 60, -60, 7]), "abyss": -4e6}[kind]
     x = (x * np.float32(20) + np.float32(shift / scale)).astype(np.float32)
-    garbage = np.random.default_rng(draw.getrandbits(32)).integers(
-        0, 1 << 32, x.shape, np.uint32
-    )
+    garbage = np.random.default_rng(draw.getrandbits(32)).integers(0, 1 << 32, x.shape, np.uint32)
     garbage[:, -1] = 0x7FC00000
     dead = np.arange(PAGE_TOKENS)[None, :] >= participants[:, None]
     return np.where(dead, garbage, fp32.bits(x))
 
 
-def attend(m: Machine, cover, *, most_visits: int = 12, position: int | None = None) -> None:
-    """Issue an ATTEND and queue everything that goes with it; with ``position`` of one segment."""
+def attend(
+    m: Machine,
+    cover,
+    *,
+    most_visits: int = 12,
+    position: int | None = None,
+    abyss: bool = False,
+) -> None:
+    """Issue an ATTEND and queue everything that goes with it.
+
+    ``position``: of one segment with all rows. ``abyss``: first pages of scores so low that the
+    maximum saturates; a later page puts it right.
+    """
     c, draw, world = m.config, m.draw, m.world
     model, group, hb = m.model, m.model["head_group"], m.model["head_blocks"]
     scale = m.float("score_scale")
@@ -55,10 +64,9 @@ def attend(m: Machine, cover, *, most_visits: int = 12, position: int | None = N
     output = weights + 2 * c.row_capacity + draw.randint(0, 64)
     expected: dict = {}
     pages = []
-    for number, batch in enumerate(_batches(m, most_visits, position)):
-        row, rows, offset, position = batch
-        last = (position + rows - 1) // PAGE_TOKENS
-        pages += [(number % 2, page, last, row, rows, offset, position) for page in range(last + 1)]
+    for number, (row, rows, offset, at) in enumerate(_batches(m, most_visits, position)):
+        last = (at + rows - 1) // PAGE_TOKENS
+        pages += [(number % 2, page, last, row, rows, offset, at) for page in range(last + 1)]
     state = None
     following: list = []  # PV of the visit before
     for i, (parity, page, last, row, rows, offset, position) in enumerate(pages):
@@ -80,8 +88,8 @@ def attend(m: Machine, cover, *, most_visits: int = 12, position: int | None = N
         q = np.arange(rows * group)
         participants = np.clip(position + q // group - page * PAGE_TOKENS + 1, 0, PAGE_TOKENS)
         kind = "jump" if draw.random() < 0.4 else "calm"
-        if page == 0 and last and position >= PAGE_TOKENS and draw.random() < 0.3:
-            kind = "abyss"  # the maximum saturates; a later page puts it right
+        if page == 0 and last and position >= PAGE_TOKENS and (abyss or draw.random() < 0.1):
+            kind = "abyss"
         scores = _scores(m, len(q), participants, kind)
         codes = np.array([draw.randint(110, 140) for _ in range(PAGE_TOKENS)], np.uint8)
         if draw.random() < 0.2:
@@ -118,11 +126,9 @@ def attend(m: Machine, cover, *, most_visits: int = 12, position: int | None = N
             for b in range(hb):
                 expected |= golden.place(
                     y[b],
-                    lambda r, b=b, offset=offset: output
-                    + offset
-                    + r // group * model["query_stride"]
-                    + r % group * hb
-                    + b,
+                    lambda r, b=b, offset=offset: (
+                        output + offset + r // group * model["query_stride"] + r % group * hb + b
+                    ),
                 )
     world.script.extend(following)
     cover.hit("one batch", len({p[3:6] for p in pages}) == 1)

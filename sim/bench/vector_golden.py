@@ -74,12 +74,8 @@ def rope(x, cosine, sine):
     """(rows, 32) with its block of both tables, as they stand in constant memory."""
     y = np.empty_like(x)
     even, odd = x[:, 0::2], x[:, 1::2]
-    y[:, 0::2] = fp32.add(
-        fp32.mul(even, cosine[:, 0::2]), fp32.mul(odd, sine[:, 0::2])
-    )
-    y[:, 1::2] = fp32.add(
-        fp32.mul(odd, cosine[:, 1::2]), fp32.mul(even, sine[:, 1::2])
-    )
+    y[:, 0::2] = fp32.add(fp32.mul(even, cosine[:, 0::2]), fp32.mul(odd, sine[:, 0::2]))
+    y[:, 1::2] = fp32.add(fp32.mul(odd, cosine[:, 1::2]), fp32.mul(even, sine[:, 1::2]))
     return y
 
 

@@ -8,7 +8,16 @@ import numpy as np
 from hdl.config import BLOCK, Config
 from hdl.interfaces import append_payload, model_layout, step_layout, visit_layout
 from hdl.isa import Opcode, encode
-from sim.bench import Image, Instructions, MemoryWriter, Semaphores, Sink, Source, drive_struct
+from sim.bench import (
+    Image,
+    Instructions,
+    MemoryWriter,
+    Semaphores,
+    Sink,
+    Source,
+    UnitMonitor,
+    drive_struct,
+)
 from sim.bench import vector_golden as golden
 from sim.bench.vector_world import World
 from sim.golden import fp32
@@ -41,8 +50,8 @@ def values(draw, shape, kind: str | None = None) -> np.ndarray:
 class Machine:
     """The unit with everything around it, and the NumPy state that its instructions act on.
 
-    ``model`` and ``step`` are constant between :meth:`configure` calls. Every ``op_*`` method draws an
-    instruction, hands its panels to the matrix unit's script and queues a check for its signal.
+    ``model`` and ``step`` are constant between :meth:`configure` calls. Every ``op_*`` method draws
+    an instruction, hands its panels to the matrix unit's script and queues a check for its signal.
     """
 
     def __init__(self, dut, config: Config, rng, *, stall: float = 0.0):
@@ -51,9 +60,7 @@ class Machine:
         self.instructions = Instructions(dut, rng=rng, stall=stall)
         self.semaphores = Semaphores(dut, rng=rng, stall=stall)
         self.visits = Source(dut, "visits", layout=visit_layout(config), rng=rng, stall=stall)
-        self.append = Sink(
-            dut, "append", layout=append_payload(), rng=rng, stall=stall, run=8
-        )
+        self.append = Sink(dut, "append", layout=append_payload(), rng=rng, stall=stall, run=8)
         self.image = Image(1 << 20, BASE)
         self.memory = MemoryWriter(
             dut, "memory", self.image, latency=(1, 20), rng=rng, stall=stall, run=4
@@ -63,6 +70,7 @@ class Machine:
         self.checks: deque[tuple[str, Callable[[], None]]] = deque()
         self.world.on_signal = self._check
         self.issued = 0
+        self.monitor: UnitMonitor
 
     # Setup --------------------------------------------------------------------------------------
     def configure(self, **override):
@@ -146,18 +154,18 @@ class Machine:
         assert set(self.world.row_writes) == words, "row memory: other words written"
         self.world.row_writes.clear()
         wrong = np.argwhere(self.world.rows != self.expected_rows)
-        assert not len(wrong), (
-            f"row memory block {wrong[0][0]} element {wrong[0][1]}: "
-            f"{self.world.rows[tuple(wrong[0])]:#x}, expected {self.expected_rows[tuple(wrong[0])]:#x}"
-        )
+        if len(wrong):
+            block, i = wrong[0]
+            raise AssertionError(
+                f"row memory block {block} element {i}: {self.world.rows[block, i]:#x}, "
+                f"expected {self.expected_rows[block, i]:#x}"
+            )
 
     def _check_image(self) -> None:
         if self.image.data != self.expected_image:
             where = next(
                 i
-                for i, (a, b) in enumerate(
-                    zip(self.image.data, self.expected_image, strict=True)
-                )
+                for i, (a, b) in enumerate(zip(self.image.data, self.expected_image, strict=True))
                 if a != b
             )
             got, wanted = (
@@ -186,9 +194,11 @@ class Machine:
         weights = draw.randint(0, c.constant_blocks - blocks)
         x = self._row_data(source, n).reshape(self.step["rows"], blocks, BLOCK)[rows]
         w = self.world.constants[weights : weights + blocks]
-        y = golden.norm(
-            x, fp32.from_bits(w), self.float("inverse_dim"), self.float("norm_epsilon")
-        ) if rows else np.zeros((0, blocks, BLOCK), np.float32)
+        y = (
+            golden.norm(x, fp32.from_bits(w), self.float("inverse_dim"), self.float("norm_epsilon"))
+            if rows
+            else np.zeros((0, blocks, BLOCK), np.float32)
+        )
         expected = golden.place(y.reshape(-1, BLOCK), lambda i: destination + i)
         assert expected is not None, "bench: draw finite rows"
         self.issue(
@@ -223,8 +233,8 @@ class Machine:
         source = draw.randint(0, c.row_blocks - n)
         destination = draw.randint(0, c.activation_blocks - n)
         x = self._row_data(source, n).reshape(self.step["rows"], blocks, BLOCK)
-        x = x[self._rows(select)].reshape(-1, BLOCK)
-        expected = golden.place(x, lambda i: destination + i)
+        chosen = x[self._rows(select)].reshape(-1, BLOCK)
+        expected = golden.place(chosen, lambda i: destination + i)
         self.issue(
             f"QUANTISE blocks {blocks}",
             Opcode.QUANTISE,
@@ -270,7 +280,7 @@ class Machine:
         panels = panels or hb * draw.randint(1, 3)
         destination = draw.randint(0, c.activation_blocks - rows * panels)
         tables, cosine, sine = self._tables()
-        expected = {}
+        expected: dict = {}
         for p in range(panels):
             x = values(draw, (rows, BLOCK))
             self.world.script.append(("ring", fp32.bits(x)))
@@ -289,7 +299,7 @@ class Machine:
         draw, rows = self.draw, self.step["rows"]
         pairs = pairs or draw.randint(1, 4)
         destination = draw.randint(0, self.config.activation_blocks - rows * pairs)
-        expected = {}
+        expected: dict = {}
         for p in range(pairs):
             gate, up = values(draw, (rows, BLOCK)), values(draw, (rows, BLOCK))
             self.world.script.append(("ring", fp32.bits(gate)))
@@ -356,9 +366,7 @@ class Machine:
         content = b""
         if n:
             for p in range(panels):
-                self.world.script.append(
-                    ("ring", fp32.bits(x[:, BLOCK * p : BLOCK * (p + 1)]))
-                )
+                self.world.script.append(("ring", fp32.bits(x[:, BLOCK * p : BLOCK * (p + 1)])))
             tokens = golden.logits(x, vocabulary)
             content = tokens.astype("<u4").tobytes()
         result, store = self.step["result_address"], self.step["store_logits"]

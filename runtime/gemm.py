@@ -59,7 +59,7 @@ def run_gemm(
         "phase": "decode" if m == 1 else "prefill",
         "rows": m,
         "outputs": n,
-        "bit_exact": bool(np.array_equal(*results)),
+        "bit_exact": bool(np.array_equal(results[0], results[1])),
         "simulated_cycles_per_second": cycles / seconds if cycles else None,
         **step_metrics(config, work, counters),
     }

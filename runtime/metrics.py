@@ -1,5 +1,7 @@
 """Figures of a step from the chip's counters and the work it had to do."""
 
+from typing import Any
+
 from hdl.config import Config
 from hdl.isa import Counter
 from runtime.work import StepWork
@@ -27,7 +29,7 @@ def step_metrics(config: Config, work: StepWork, counters: dict[Counter, int]) -
     a row, padding included), ``bandwidth_utilization`` (cycles with a read beat / cycles),
     ``bytes`` by cause, ``cycles_by_unit`` (busy, starved, blocked, idle), ``useful_macs``.
     """
-    result = {
+    result: dict[str, Any] = {
         "cycles": None,
         "roofline_cycles": work.roofline_cycles,
         "efficiency": None,

@@ -5,14 +5,13 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 
 from hdl.config import Config
 from runtime.chip import DeviceFault
 from runtime.gemm import run_gemm
 from runtime.layer import LayerShape, run_layer
 from scripts import options
-from scripts.console import err
+from scripts.console import err, report_console
 from scripts.devices import chip_maker
 from scripts.report import breakdown, phase_table
 
@@ -25,7 +24,7 @@ app = typer.Typer(
 
 
 def _finish(figures: dict, config: Config, json) -> int:
-    console = Console(highlight=False)
+    console = report_console()
     phase_table(config, [figures], console)
     breakdown([figures], console)
     speed = figures["simulated_cycles_per_second"]

@@ -6,9 +6,15 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-__all__ = ["bar", "err"]
+__all__ = ["bar", "err", "report_console"]
 
 err = Console(stderr=True, highlight=False)
+
+
+def report_console() -> Console:
+    """Stdout for tables: as wide as the terminal, or wide enough for them in a file."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=110)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from time import perf_counter
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from compiler.errors import UserError
 from hdl.config import PAGE_TOKENS, Config
@@ -16,7 +15,7 @@ from runtime.generate import Generation, Request, StepRecord, generate
 from runtime.sampling import Sampler
 from runtime.tokenizer import Tokenizer, make
 from scripts import options
-from scripts.console import err
+from scripts.console import err, report_console
 from scripts.devices import chip_maker
 from scripts.report import breakdown, phase_table, step_json
 from scripts.source import Source, from_image, from_model
@@ -268,7 +267,7 @@ def _figures(main, done, seconds, text, prompts, device, model, seed) -> dict:
 
 
 def _report(figures: dict, main: Device, done: Generation) -> None:
-    console = Console(highlight=False)
+    console = report_console()
     console.print()
     phase_table(main.config, figures["steps"], console)
     breakdown(figures["steps"], console)

@@ -137,16 +137,19 @@ class AppendWriter(Component):
         m.d.comb += out_of_page.eq(region_end > limit)
 
         with m.If(move):
+            m.d.sync += valid.eq(
+                Cat(
+                    accept,
+                    valid[0] & (bad == Operand.NONE) & ~stopped,
+                    valid[1] & ~stopped,
+                    valid[2] & ~out_of_page & ~stopped,
+                )
+            )
+        # (Each step's data under its own valid: a simulator skips what is idle.)
+        with m.If(accept):
+            m.d.sync += block.eq(self.append.p)
+        with m.If(move & valid[0]):
             m.d.sync += [
-                valid.eq(
-                    Cat(
-                        accept,
-                        valid[0] & (bad == Operand.NONE) & ~stopped,
-                        valid[1] & ~stopped,
-                        valid[2] & ~out_of_page & ~stopped,
-                    )
-                ),
-                block.eq(self.append.p),
                 kept1.elements.eq(block.elements),
                 kept1.scale.eq(block.scale),
                 kept1.token.eq(token),
@@ -155,16 +158,22 @@ class AppendWriter(Component):
                 base.eq(block.offset + (part << 5)),
                 part_blocks.eq(times(part, model.head_blocks)),
                 inside.eq(times(token, model.head_blocks) + block.block),
+            ]
+        with m.If(move & valid[1]):
+            m.d.sync += [
                 kept2.eq(kept1),
                 region.eq(frame + base),
                 region_end.eq(base + (part_blocks << 10)),
                 element_part.eq((part_blocks << 10) + (inside << 5)),
                 scale_part.eq(((part_blocks + model.head_blocks) << 10) + kept1.token),
+            ]
+        with m.If(move & valid[2]):
+            m.d.sync += [
                 element_address.eq(region + element_part),
                 scale_address.eq(region + scale_part),
             ]
-            with m.If(valid[0] & (bad == Operand.NONE) & ~stopped & last_block):
-                m.d.sync += count.eq(count + 1)
+        with m.If(move & valid[0] & (bad == Operand.NONE) & ~stopped & last_block):
+            m.d.sync += count.eq(count + 1)
         with m.If(self.restart):
             m.d.sync += count.eq(0)
 
@@ -226,7 +235,7 @@ class AppendWriter(Component):
             ]
         with m.If(turn_done):
             m.d.sync += [asked.eq(0), given.eq(0), scale_turn.eq(kept3.last & ~scale_turn)]
-        with m.If(move):
+        with m.If(move & valid[2]):
             m.d.sync += kept3.eq(kept2)
         m.d.sync += outstanding.eq(outstanding + (request.valid & request.ready) - self.memory.done)
         with m.If(self.memory.done):

@@ -113,13 +113,13 @@ class PageFetch(Component):
                     self.records.ready.eq(take),
                     self.frames.ready.eq(take),
                 ]
-                m.d.sync += [
-                    request.p.address.eq(self.frames.payload),
-                    offset.eq(self.records.p.offset),
-                    left.eq(page_beats),
-                ]
                 with m.If(take):
-                    m.d.sync += slot.eq(slot + 1)
+                    m.d.sync += [
+                        request.p.address.eq(self.frames.payload),
+                        offset.eq(self.records.p.offset),
+                        left.eq(page_beats),
+                        slot.eq(slot + 1),
+                    ]
                     m.next = "ADDRESS"
             with m.State("ADDRESS"):
                 m.d.sync += request.p.address.eq(request.p.address + offset)
@@ -146,15 +146,16 @@ class PageFetch(Component):
             part_end.eq(beat.valid & (count == Mux(scales, scale_beats, element_beats) - 1)),
             page_end.eq(part_end & scales & value),
         ]
-        m.d.sync += [
-            self.write.enable.eq(beat.valid),
-            self.write.scales.eq(scales),
-            self.write.value.eq(value),
-            self.write.slot.eq(fill_slot),
-            self.write.beat.eq(count),
-        ]
+        m.d.sync += self.write.enable.eq(beat.valid)
         with m.If(beat.valid):
-            m.d.sync += [self.write.data.eq(beat.payload), count.eq(count + 1)]
+            m.d.sync += [
+                self.write.scales.eq(scales),
+                self.write.value.eq(value),
+                self.write.slot.eq(fill_slot),
+                self.write.beat.eq(count),
+                self.write.data.eq(beat.payload),
+                count.eq(count + 1),
+            ]
         with m.If(part_end):
             m.d.sync += [count.eq(0), scales.eq(~scales), value.eq(value ^ scales)]
         with m.If(page_end):

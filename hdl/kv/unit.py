@@ -130,8 +130,8 @@ class KVUnit(Component):
         with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.comb += self.instruction.ready.eq(~stopped)
-                m.d.sync += [word.eq(incoming.word), index.eq(incoming.index)]
                 with m.If(self.instruction.valid & ~stopped):
+                    m.d.sync += [word.eq(incoming.word), index.eq(incoming.index)]
                     m.next = "DECODE"
             with m.State("DECODE"):
                 with m.If(word.opcode == Opcode.PREPARE):

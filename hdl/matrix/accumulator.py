@@ -196,13 +196,13 @@ class BlockAccumulator(Component):
             Signal(signed(SUM_BITS), name=f"block_sum_{j}", reset_less=True) for j in range(c.cols)
         ]
         m.submodules.passes = memory = Memory(
-            shape=SUM_BITS * c.cols, depth=1 << self.row_bits, init=[]
+            shape=SUM_BITS * c.cols, depth=1 << len(tag[0].row), init=[]
         )
         write, read = memory.write_port(), memory.read_port()
         m.d.comb += [
-            read.addr.eq(tag[s - 2].row[: self.row_bits]),
+            read.addr.eq(tag[s - 2].row),
             read.en.eq(valid[s - 2] & ~tag[s - 2].open),
-            write.addr.eq(tag[s].row[: self.row_bits]),
+            write.addr.eq(tag[s].row),
             write.en.eq(valid[s] & ~tag[s].close),
             write.data.eq(Cat(sums)),
         ]

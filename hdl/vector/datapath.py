@@ -144,6 +144,11 @@ class Datapath(Component):
         control = DelayLine(m, checked.control, start=timing.address, name="control_", valid=())
         return tag, control
 
+    def _address(self, tag, stage, *fields):
+        """Address {word, fields}, word lowest."""
+        word = tag.at("word", stage)[: exact_log2(self._config.block_words)]
+        return Cat(word, *(tag.at(field, stage) for field in fields))
+
     def _fetch(self, m, timing, tag, control):
         """Memories to lanes."""
         config = self._config
@@ -153,10 +158,10 @@ class Datapath(Component):
         before_sum = timing.product - 1
 
         def block_address(field, stage):
-            return Cat(tag.at("word", stage), tag.at(field, stage))
+            return self._address(tag, stage, field)
 
         def temp_address(stage):
-            return Cat(tag.at("word", stage), tag.at("row", stage), tag.at("block", stage))
+            return self._address(tag, stage, "row", "block")
 
         # Row memory, temp and scalars are read at one of two stages: a pass needs at most one
         # of each, and the sequencer keeps passes that would meet apart.
@@ -164,9 +169,7 @@ class Datapath(Component):
         late_temp = tag.at("valid", late) & (control.at("addend", late) == Addend.TEMP)
         late_scalar = tag.at("valid", late) & (control.at("addend", late) == Addend.SCALAR)
         m.d.comb += [
-            self.panel_read.address.eq(
-                Cat(tag.at("word", address), tag.at("row", address), tag.at("panel", address))
-            ),
+            self.panel_read.address.eq(self._address(tag, address, "row", "panel")),
             self.row_read.address.eq(
                 Mux(late_rows, block_address("source", late), block_address("source", address))
             ),
@@ -278,11 +281,9 @@ class Datapath(Component):
             *(self.memory_word[k].eq(tag.at(k, operand)) for k in ("word", "row", "destination")),
             # FP32 results
             operands.temp_write.enable.eq(tag.at("valid", result) & control.at("to_temp", result)),
-            operands.temp_write.address.eq(
-                Cat(tag.at("word", result), tag.at("row", result), tag.at("block", result))
-            ),
+            operands.temp_write.address.eq(self._address(tag, result, "row", "block")),
             self.row_write.enable.eq(tag.at("valid", result) & control.at("to_rows", result)),
-            self.row_write.address.eq(Cat(tag.at("word", result), tag.at("destination", result))),
+            self.row_write.address.eq(self._address(tag, result, "destination")),
             self.row_write.data.eq(Cat(lanes.result)),
             # Blocks
             quantiser.tag.valid.eq(tag.at("valid", summands) & to_block),

@@ -25,8 +25,8 @@ PARTICIPANT_BITS = 6
 
 
 def word_index_bits(config: Config) -> int:
-    """Word of a block."""
-    return exact_log2(config.block_words)
+    """Word of a block; one bit where there is only one (Verilog has no signals of no bits)."""
+    return max(exact_log2(config.block_words), 1)
 
 
 def row_index_bits(config: Config) -> int:
@@ -42,7 +42,7 @@ def panel_bits(config: Config) -> int:
 def temp_address_bits(config: Config) -> int:
     """Temp memory: {word, row, block of a strip or head}, word lowest."""
     return (
-        word_index_bits(config)
+        exact_log2(config.block_words)
         + row_index_bits(config)
         + (bits_for(config.head_blocks - 1) if config.head_blocks > 1 else 0)
     )

@@ -70,7 +70,7 @@ class MemoryWriter(Component):
         config = self._config
         port_bytes = config.port_bytes
         word_bytes = config.word_bits // 8
-        word_bits = word_index_bits(config)
+        word_bits = exact_log2(config.block_words)
         entry_bits = exact_log2(ENTRIES)
 
         # Entries: address and kind in registers, words in a memory

@@ -28,6 +28,7 @@ class Case:
     attends: bool = True  # the fault is found by ATTEND, not by PREPARE
     visits: int = 0  # good visits before the fault that must come
     append: dict | None = None  # a block appended before the others
+    extra: bool = False  # a block appended after all of the layer
     words: list[int] | None = None  # instead of PREPARE and ATTEND; the last one faults
 
 
@@ -75,6 +76,10 @@ def take_page(segment: int, page: int, number: int):
         world.put(owner_address(segment, page)(world, step), owner.to_bytes(4, "little"))
 
     return change
+
+
+def no_rows(world: World, step: Step):
+    step.segments[1].rows = 0
 
 
 def swap_pages(world: World, step: Step):
@@ -189,6 +194,8 @@ def cases(world: World) -> dict[str, Case]:
         "append of a block that is not": Case(
             Fault.BAD_OPERAND, Operand.APPEND.value, append={**APPEND, "block": world.head_blocks}
         ),
+        "one append too many": Case(Fault.BAD_OPERAND, Operand.APPEND_COUNT.value, extra=True),
+        "segment without rows": bad_operand(Operand.STEP, change=no_rows),
         "append past the page": Case(
             Fault.BAD_OPERAND,
             Operand.PAGE_RANGE.value,
@@ -239,7 +246,10 @@ async def run_case(dut, name: str, case: Case, world: World):
         while case.attends and not bench.semaphores.given[0]:
             assert not bench.monitor.fault, f"{name}: {bench.monitor.fault}"
             await bench.cycles(1)
-        if case.append:
+        if case.extra:
+            bench.append_layer(step, 0)
+            bench.append_block(step, 0, 0, 0, 0, 1, 0)
+        elif case.append:
             payload = {"elements": [7] * 32, "scale": 1, "offset": case.offset, **case.append}
             bench.appends.send(payload)
         elif case.attends:

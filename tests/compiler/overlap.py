@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -99,9 +100,7 @@ class Overlap:
             wait, signal = operands["wait"], operands["signal"]
             attend = opcode is Opcode.ATTEND
             if not attend or unit is Unit.MATRIX:
-                yield lambda wait=wait: all(
-                    self.semaphores[i] for i in range(SEMAPHORES) if wait >> i & 1
-                )
+                yield partial(self._given, wait)
                 for i in range(SEMAPHORES):
                     self.semaphores[i] -= wait >> i & 1
             step = getattr(self, f"_{opcode.name.lower()}_{unit.name.lower()}", None)
@@ -112,6 +111,9 @@ class Overlap:
                     self.semaphores[i] += signal >> i & 1
                     assert self.semaphores[i] < 256
             queue.popleft()
+
+    def _given(self, wait: int) -> bool:
+        return all(self.semaphores[i] for i in range(SEMAPHORES) if wait >> i & 1)
 
     # What instructions touch --------------------------------------------------------------------
     def _read(self, index: int, memory: str, where: NDArray, part: int = 0) -> None:

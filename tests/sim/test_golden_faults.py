@@ -277,7 +277,14 @@ BAD_WORDS: dict[str, tuple[Fault, list[int]]] = {
         Fault.ILLEGAL_INSTRUCTION,
         [encode(Opcode.SET, register=31, value=0)],
     ),
-    "semaphore that nothing gives": (WATCHDOG, [word(Opcode.ADD, wait=4)]),
+    "semaphore that nothing gives": (
+        WATCHDOG,
+        [word(Opcode.QUANTISE, signal=2), word(Opcode.QUANTISE, wait=4)],
+    ),
+    "semaphore taken twice": (
+        WATCHDOG,
+        [word(Opcode.QUANTISE, signal=4), *[word(Opcode.QUANTISE, wait=4)] * 2],
+    ),
     "token past VOCABULARY": (Fault.BAD_DESCRIPTOR, registers(VOCABULARY=1)),
     "position past CONTEXT": (Fault.BAD_DESCRIPTOR, registers(CONTEXT=1)),
     "empty tape": (OPERAND, [word(Opcode.TAPE, address=DATA, block_tiles=0)]),
@@ -327,6 +334,7 @@ BAD_WORDS: dict[str, tuple[Fault, list[int]]] = {
     "SWIGLU of one panel": (WATCHDOG, [*PANEL, word(Opcode.SWIGLU)]),
     "LOGITS of no panels": (OPERAND, [word(Opcode.LOGITS, panels=0)]),
     "LOGITS of too many panels": (OPERAND, [word(Opcode.LOGITS, panels=1 << 15)]),
+    "LOGITS of no vocabulary": (OPERAND, [*PANEL, word(Opcode.LOGITS)]),
     "STORE of no blocks": (OPERAND, [word(Opcode.STORE, blocks=0)]),
     "STORE past the memory": (ADDRESS, [word(Opcode.STORE, address=MEMORY_BYTES - 128)]),
     "STORE not aligned": (ADDRESS, [word(Opcode.STORE, address=DATA + 2)]),
@@ -409,3 +417,14 @@ def test_no_program_ends_in_anything_but_a_fault(words: list[int], good: bool) -
     prologue = [*registers(**ATTENTION), word(Opcode.PREPARE), word(Opcode.TAPE, block_tiles=64)]
     with suppress(ChipFault):
         run([*(prologue if good else []), *words, END])
+
+
+def test_a_product_reads_on_from_one_tape_to_the_next() -> None:
+    tile = TINY.block_tile_beats * TINY.port_bytes
+    parts = [(DATA, 3), (DATA + 3 * tile, 5)]
+    tapes = [word(Opcode.TAPE, address=a, block_tiles=n) for a, n in parts]
+    again = word(Opcode.TAPE, address=DATA, block_tiles=1)  # behind it, and not part of it
+    one, two = run([*PANEL, END]), run([*tapes, PANEL[1], END])
+    np.testing.assert_array_equal(one.ring[0], two.ring[0])
+    with pytest.raises(ChipFault, match="TAPE_LEFT: 1 block tiles"):
+        run([*tapes, again, PANEL[1], END])

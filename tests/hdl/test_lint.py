@@ -1,0 +1,29 @@
+"""The whole chip through Verilator's linter at every preset, waivers in one file."""
+
+import subprocess
+
+import pytest
+
+from hdl.accelerator import Accelerator
+from hdl.config import PRESETS
+from hdl.emit import emit_verilog
+from sim.bench.build import WAIVERS
+from sim.verilated.toolchain import find_verilator
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_accelerator_lint(preset, tmp_path):
+    """``verilator --lint-only -Wall`` says nothing."""
+    source = tmp_path / "serrano.v"
+    source.write_text(emit_verilog(Accelerator(PRESETS[preset]), "serrano"))
+    verilator = find_verilator()
+    done = subprocess.run(
+        [verilator.binary, "--lint-only", "-Wall", "--assert", "--top-module", "serrano"]
+        + [str(WAIVERS), str(source)],
+        env=verilator.environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert not done.stderr.strip(), done.stderr[-5000:]

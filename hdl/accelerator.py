@@ -1,5 +1,7 @@
 """The whole chip: wiring only."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -71,7 +73,8 @@ class Accelerator(wiring.Component):
         m.d.comb += self.irq.eq(control.irq)
 
         # Instructions, semaphores, faults
-        units = {"tape": tape, "load": load, "matrix": matrix, "vector": vector, "kv": kv}
+        units: dict[str, Any] = {"tape": tape, "load": load, "kv": kv}
+        units |= {"matrix": matrix, "vector": vector}
         for name, u in units.items():
             connect(m, getattr(control, name), u.instruction)
             connect(m, u.semaphore, getattr(control, f"semaphore_{name}"))

@@ -154,7 +154,7 @@ class Config:
 
     @property
     def block_tile_beats(self) -> int:
-        """Beats on the tape of one block tile: scales of ``cols`` outputs, then 32 x cols elements."""
+        """Beats on the tape of a block tile: scales of ``cols`` outputs, 32 x cols elements."""
         return self.row_beats + self.passes * self.tile_beats
 
     # Vector unit ------------------------------------------------------------------------------

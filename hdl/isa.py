@@ -6,7 +6,9 @@ field. All multi-byte values in memory are little-endian.
 
 from dataclasses import dataclass
 
-from amaranth.lib import data, enum
+from amaranth.lib import data
+
+from hdl.enums import Enum
 
 __all__ = [
     "DESCRIPTOR_MAGIC",
@@ -33,7 +35,7 @@ INSTRUCTION_BITS = 128
 SEMAPHORES = 8
 
 
-class Unit(enum.Enum, shape=3):
+class Unit(Enum, shape=3):
     """Who executes an instruction: one queue each."""
 
     CONTROL = 0
@@ -44,7 +46,7 @@ class Unit(enum.Enum, shape=3):
     KV = 5
 
 
-class Opcode(enum.Enum, shape=8):
+class Opcode(Enum, shape=8):
     """Operation codes. Zero is never legal, so that cleared memory is not a program."""
 
     END = 0x01
@@ -64,7 +66,7 @@ class Opcode(enum.Enum, shape=8):
     ATTEND = 0x51
 
 
-class LoadSource(enum.Enum, shape=2):
+class LoadSource(Enum, shape=2):
     """Which memory row a LOAD reads for step row r (row length: ``blocks`` x 128 bytes)."""
 
     CONSTANT = 0  # one row, at ``address``
@@ -73,21 +75,21 @@ class LoadSource(enum.Enum, shape=2):
     ROW = 3  # row r
 
 
-class Target(enum.Enum, shape=1):
+class Target(Enum, shape=1):
     """Where a LOAD writes."""
 
     ROWS = 0  # row memory: step row r at destination + r * blocks
     CONSTANTS = 1  # constant memory, likewise
 
 
-class RowSelect(enum.Enum, shape=1):
+class RowSelect(Enum, shape=1):
     """Which rows of the step an instruction works on."""
 
     ALL = 0
     OUTPUT = 1  # the rows named in the descriptor's output list, compacted
 
 
-class ModelRegister(enum.Enum, shape=5):
+class ModelRegister(Enum, shape=5):
     """Written by SET in the program's prologue; constant while a program runs."""
 
     KV_BASE = 0  # byte address of page 0
@@ -276,7 +278,7 @@ def instruction_layout(opcode: Opcode) -> data.StructLayout:
     return data.StructLayout(members)
 
 
-def encode(opcode: Opcode, *, wait: int = 0, signal: int = 0, **operands: int) -> int:
+def encode(opcode: Opcode, *, wait: int = 0, signal: int = 0, **operands: int | Enum) -> int:
     """The 128-bit word of an instruction.
 
     Raises ``ValueError`` for an operand that is missing, unknown or too wide for its field.
@@ -287,7 +289,7 @@ def encode(opcode: Opcode, *, wait: int = 0, signal: int = 0, **operands: int) -
         if field.name not in values:
             raise ValueError(f"{opcode.name}: operand {field.name} is missing")
         raw = values.pop(field.name)
-        value = int(raw.value if isinstance(raw, enum.Enum) else raw)
+        value = int(raw.value if isinstance(raw, Enum) else raw)
         if not 0 <= value < 1 << field.bits:
             raise ValueError(
                 f"{opcode.name}: {field.name}={value} does not fit in {field.bits} bits"
@@ -349,7 +351,7 @@ FLAG_STORE_LOGITS = 1
 RESULT_TOKEN_BYTES = 256
 
 
-class DescriptorError(enum.Enum, shape=8):
+class DescriptorError(Enum, shape=8):
     """Detail of Fault.BAD_DESCRIPTOR."""
 
     NONE = 0
@@ -366,7 +368,7 @@ class DescriptorError(enum.Enum, shape=8):
     RESERVED = 11
 
 
-class Fault(enum.Enum, shape=8):
+class Fault(Enum, shape=8):
     """Why a step stopped. The first fault of a step is the one recorded."""
 
     NONE = 0
@@ -384,7 +386,7 @@ class Fault(enum.Enum, shape=8):
     TAPE_LEFT = 12  # END with tape words unread
 
 
-class HostRegister(enum.Enum, shape=12):
+class HostRegister(Enum, shape=12):
     """AXI4-Lite byte addresses; 32-bit registers. RO, WO, RW as the text says."""
 
     IDENTITY = 0x000  # RO 0x53524E31
@@ -412,7 +414,7 @@ class HostRegister(enum.Enum, shape=12):
     COUNTERS = 0x400  # RO Counter c: low word at + 8 c, high word at + 8 c + 4
 
 
-class Counter(enum.Enum, shape=6):
+class Counter(Enum, shape=6):
     """64-bit counters, cleared by the doorbell, frozen when the step ends."""
 
     CYCLES = 0

@@ -54,15 +54,20 @@ class AXI4LiteSlave(wiring.Component):
         Strobe and address; ``read_data`` and ``read_ok`` must stand in the next cycle.
     """
 
-    bus: In(axi4_lite_signature())
-    address: Out(12)
-    write: Out(1)
-    write_data: Out(32)
-    write_ok: In(1)
-    read: Out(1)
-    read_address: Out(12)
-    read_data: In(32)
-    read_ok: In(1)
+    def __init__(self):
+        super().__init__(
+            {
+                "bus": In(axi4_lite_signature()),
+                "address": Out(12),
+                "write": Out(1),
+                "write_data": Out(32),
+                "write_ok": In(1),
+                "read": Out(1),
+                "read_address": Out(12),
+                "read_data": In(32),
+                "read_ok": In(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -40,8 +40,9 @@ class Controller(wiring.Component):
 
     A step: clear counters and semaphores, read the descriptor, dispatch the program, and after END
     wait until every unit and the memory port are idle. A fault of anyone, the watchdog or the
-    host's abort stops it: ``unit_reset`` is held until the memory port has drained, the first fault is
-    kept in the record, and the next doorbell starts afresh. A doorbell while busy is ignored.
+    host's abort stops it: ``unit_reset`` is held until the memory port has drained, the first
+    fault is kept in the record, and the next doorbell starts afresh. A doorbell while busy is
+    ignored.
 
     Members
     -------

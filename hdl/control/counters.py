@@ -27,11 +27,16 @@ class Counters(wiring.Component):
         The half in the next cycle (high half: 16 bits).
     """
 
-    events: In(len(Counter))
-    enable: In(1)
-    clear: In(1)
-    index: In(7)
-    data: Out(32)
+    def __init__(self):
+        super().__init__(
+            {
+                "events": In(len(Counter)),
+                "enable": In(1),
+                "clear": In(1),
+                "index": In(7),
+                "data": Out(32),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -2,7 +2,7 @@
 
 from functools import reduce
 
-from amaranth.hdl import Assert, Cat, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -42,7 +42,7 @@ class SemaphoreFile(wiring.Component):
         units = [getattr(self, f"unit{i}") for i in range(self._units)]
         counts = [Signal(_COUNT_BITS, name=f"count{i}") for i in range(SEMAPHORES)]
         some = Cat(count.any() for count in counts)
-        claimed = []
+        claimed: list[Value] = []
         for unit in units:
             earlier = reduce(lambda a, b: a | b, claimed, 0)
             m.d.comb += unit.wait_ready.eq((unit.wait_mask & (~some | earlier)) == 0)

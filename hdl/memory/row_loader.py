@@ -121,7 +121,7 @@ class RowLoader(wiring.Component):
             jobs.w_data.eq(job),
         ]
 
-        def fail(cause: Fault):
+        def fail(cause):
             m.d.sync += [
                 self.fault.valid.eq(1),
                 self.fault.cause.eq(cause),

@@ -92,7 +92,7 @@ class TapeReader(wiring.Component):
         receipt = data.StructLayout({"tiles": 32, "signal": word.signal.shape()})
         m.submodules.receipts = receipts = SyncFIFO(width=receipt.size, depth=INSTRUCTIONS)
 
-        def fail(cause: Fault):
+        def fail(cause):
             m.d.sync += [
                 self.fault.valid.eq(1),
                 self.fault.cause.eq(cause),

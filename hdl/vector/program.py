@@ -11,7 +11,9 @@ with a configuration that does not change on the way. Nest, outermost first: blo
 from dataclasses import dataclass, fields, replace
 
 from amaranth.hdl import Const
-from amaranth.lib import data, enum
+from amaranth.lib import data
+
+from hdl.enums import Enum
 
 __all__ = [
     "PASSES",
@@ -33,7 +35,7 @@ __all__ = [
 ]
 
 
-class Source(enum.Enum, shape=3):
+class Source(Enum, shape=3):
     """Operand a."""
 
     PANEL = 0
@@ -44,7 +46,7 @@ class Source(enum.Enum, shape=3):
     TOKEN = 5  # the row's argmax, on every lane
 
 
-class Factor(enum.Enum, shape=3):
+class Factor(Enum, shape=3):
     """Operand b."""
 
     VALUE = 0  # FactorValue
@@ -54,14 +56,14 @@ class Factor(enum.Enum, shape=3):
     PANEL = 4
 
 
-class FactorValue(enum.Enum, shape=2):
+class FactorValue(Enum, shape=2):
     ONE = 0
     INVERSE_DIM = 1
     SCORE_SCALE = 2
     MINUS_LOG2E = 3
 
 
-class Addend(enum.Enum, shape=2):
+class Addend(Enum, shape=2):
     """Operand c."""
 
     VALUE = 0  # AddendValue
@@ -70,13 +72,13 @@ class Addend(enum.Enum, shape=2):
     SCALAR = 3  # the row's scalar
 
 
-class AddendValue(enum.Enum, shape=2):
+class AddendValue(Enum, shape=2):
     MINUS_ZERO = 0  # x + -0 is x, bit for bit
     ONE = 1
     EPSILON = 2
 
 
-class Function(enum.Enum, shape=2):
+class Function(Enum, shape=2):
     """As ``SpecialFunction`` numbers them."""
 
     PASS = 0
@@ -85,7 +87,7 @@ class Function(enum.Enum, shape=2):
     RSQRT = 3
 
 
-class Reduce(enum.Enum, shape=3):
+class Reduce(Enum, shape=3):
     """Over a row's lanes and words, then over the blocks since ``first``."""
 
     NONE = 0
@@ -95,7 +97,7 @@ class Reduce(enum.Enum, shape=3):
     ARGMAX = 4
 
 
-class Blocks(enum.Enum, shape=2):
+class Blocks(Enum, shape=2):
     """Blocks a pass goes over."""
 
     ONE = 0
@@ -104,7 +106,7 @@ class Blocks(enum.Enum, shape=2):
     HEAD = 3  # HEAD_BLOCKS
 
 
-class Place(enum.Enum, shape=2):
+class Place(Enum, shape=2):
     """Destination of block 0 of row 0."""
 
     BASE = 0  # the instruction's, advanced
@@ -112,7 +114,7 @@ class Place(enum.Enum, shape=2):
     OUTPUT = 2  # attention output of the batch
 
 
-class Loop(enum.Enum, shape=2):
+class Loop(Enum, shape=2):
     """When the pass ends: which pass is next."""
 
     NEXT = 0  # ``then``

@@ -14,6 +14,7 @@ from hdl.isa import Counter, DescriptorError, Fault, HostRegister, Unit
 from runtime.chip import Progress
 from runtime.device import Device, RowRequest
 from runtime.golden_chip import GoldenChip
+from runtime.pages import Sequence
 from sim.bench import Coverage, Stall, parameters, rng, seed, start
 from tests.models import random_checkpoint
 
@@ -109,7 +110,7 @@ def describe(image, found: np.ndarray, golden: np.ndarray, wrong: np.ndarray) ->
 
 def random_steps(device: Device, draw: random.Random, count: int) -> None:
     """Mixed steps: new sequences, chunks, decodes, rolled back and closed ones."""
-    live = []
+    live: list[Sequence] = []
     for _ in range(count):
         room = device.rows
         requests = []
@@ -141,12 +142,18 @@ async def mixed_steps(dut):
     draw = rng("steps")
     checkpoint = random_checkpoint(seed(), **given["model"])
     image = compile_checkpoint(checkpoint, config, sequences=4)
-    device = Device(image, Recorder)
+    recorders: list[Recorder] = []
+
+    def make(config: Config, memory: np.ndarray) -> Recorder:
+        recorders.append(Recorder(config, memory))
+        return recorders[-1]
+
+    device = Device(image, make)
     random_steps(device, draw, given["steps"])
     chip = Chip(dut, device.memory.size, given["stall"])
     await chip.begin(image, device.memory.size)
     cover = Coverage("step")
-    for i, (before, after) in enumerate(device.chip.steps):
+    for i, (before, after) in enumerate(recorders[0].steps):
         chip.ram.write(0, before.tobytes())
         fault = await chip.step()
         assert not fault, f"step {i}: {fault}"
@@ -155,8 +162,6 @@ async def mixed_steps(dut):
         if len(wrong):
             raise AssertionError(f"step {i}: {describe(image, found, after, wrong)}")
         cycles = await chip.read(HostRegister.COUNTERS.value + 8 * Counter.CYCLES.value)
-        dut._log.info("step %d of %d: %d cycles", i + 1, len(device.chip.steps), cycles)
+        dut._log.info("step %d of %d: %d cycles", i + 1, len(recorders[0].steps), cycles)
         cover.hit("step")
     cover.assert_complete()
-
-

@@ -8,7 +8,7 @@ from cocotb.triggers import ReadOnly, RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
 
 from hdl.config import Config
-from hdl.interfaces import INDEX_BITS, row_entry, segment_entry
+from hdl.interfaces import row_entry, segment_entry
 from hdl.isa import (
     INSTRUCTION_BITS,
     SEMAPHORES,
@@ -240,7 +240,7 @@ async def random_programs(dut):
         words = random_program(draw, draw.randint(1, 60))
         bench.program(words)
         assert await bench.step() == 2
-        wanted = {u: [] for u in QUEUES}
+        wanted: dict[Unit, list[tuple[int, int]]] = {u: [] for u in QUEUES}
         for index, word in enumerate(words):
             opcode = Opcode(word & 0xFF)
             for unit in TABLE[opcode].units:

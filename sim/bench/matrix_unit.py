@@ -1,5 +1,7 @@
 """Bench of the matrix unit: MATMUL and ATTEND against the golden products, bit for bit."""
 
+from typing import Any
+
 import cocotb
 import numpy as np
 from cocotb.triggers import ClockCycles, RisingEdge
@@ -360,7 +362,7 @@ async def faults(dut):
     norm = {"source": 0, "destination": 0, "blocks": 1, "weights": 0, "rows": 0}
     good = {"head_blocks": 1, "head_group": 1, "query_stride": 1}
     operand, illegal = Fault.BAD_OPERAND, Fault.ILLEGAL_INSTRUCTION
-    cases = [
+    cases: list[tuple[Opcode, dict[str, Any], dict[str, int], Fault]] = [
         (Opcode.MATMUL, matmul | {"blocks": 0}, {}, operand),
         (Opcode.MATMUL, matmul | {"panels": 0}, {}, operand),
         (Opcode.MATMUL, matmul | {"activations": blocks - 1}, {}, operand),

@@ -17,9 +17,9 @@ def test_accelerator_lint(preset, tmp_path):
     source = tmp_path / "serrano.v"
     source.write_text(emit_verilog(Accelerator(PRESETS[preset]), "serrano"))
     verilator = find_verilator()
+    options = ["--lint-only", "-Wall", "--assert", "--top-module", "serrano"]
     done = subprocess.run(
-        [verilator.binary, "--lint-only", "-Wall", "--assert", "--top-module", "serrano"]
-        + [str(WAIVERS), str(source)],
+        [verilator.binary, *options, WAIVERS, source],
         env=verilator.environment,
         capture_output=True,
         text=True,

@@ -16,6 +16,7 @@ from amaranth.lib import data
 from hdl.enums import Enum
 
 __all__ = [
+    "END",
     "PASSES",
     "Addend",
     "AddendValue",

@@ -357,7 +357,7 @@ async def faults(dut):
     """Operands that can't be: the fault, its instruction, and nothing more done."""
     config = parameters()["config"]
     blocks = config.activation_blocks
-    matmul = {"activations": 0, "blocks": 1, "panels": 1, "rows": RowSelect.ALL}
+    matmul: dict[str, Any] = {"activations": 0, "blocks": 1, "panels": 1, "rows": RowSelect.ALL}
     attend = {"queries": 0, "output": 0, "weights": 0, "offset": 0}
     norm = {"source": 0, "destination": 0, "blocks": 1, "weights": 0, "rows": 0}
     good = {"head_blocks": 1, "head_group": 1, "query_stride": 1}

@@ -11,6 +11,7 @@ from compiler.errors import UserError
 from compiler.image import Image, MemoryMap, new_image
 from compiler.layout import Layout
 from compiler.program import step_program
+from compiler.rotate import rotated
 from compiler.tape import pack_matrix, pad_heads_in, pad_heads_out
 from hdl.config import BLOCK, PAGE_TOKENS, Config
 from hdl.interfaces import POSITION_BITS, model_layout
@@ -116,6 +117,7 @@ def compile_checkpoint(
     sequences: int = 1,
     kv_pages: int | None = None,
     with_head: bool = True,
+    rotate: bool = True,
     progress: Progress = lambda text, fraction: None,
 ) -> Image:
     """Compile a model for a chip.
@@ -130,6 +132,9 @@ def compile_checkpoint(
         Pages of the KV cache; default: enough for ``sequences`` at full length.
     with_head
         False leaves out embedding and head (one layer measured alone).
+    rotate
+        Rotate the model so that it quantises better (``compiler.rotate``); a model without head
+        is never rotated, its rows are the stream itself.
     progress
         Called with a text and a fraction of 1.
 
@@ -141,6 +146,8 @@ def compile_checkpoint(
     """
     model = checkpoint.config
     layout = Layout(config, model)
+    if rotate and with_head:
+        checkpoint = rotated(checkpoint)
     longest = min(model.context, (1 << POSITION_BITS) - 1)
     context = longest if context is None else context
     if not 1 <= context <= longest:

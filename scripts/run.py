@@ -22,7 +22,7 @@ from scripts.source import Source, from_image, from_model
 
 __all__ = ["run"]
 
-DEFAULT_PROMPT = "class Stack:\n    def __init__(self):\n"
+DEFAULT_PROMPT = "def read_file(filename):\n    with open(filename) as f:\n"
 
 
 def run(

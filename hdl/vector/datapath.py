@@ -118,24 +118,27 @@ class Datapath(Component):
         config = self._config
         early = Signal.like(self.slot, name="slot_1")
         word = Signal.like(self.slot, name="slot_2")
-        product = self.outputs.data * self.stride
+        rows_before = Signal(len(self.outputs.data) + len(self.stride))  # in blocks
         m.d.comb += self.outputs.address.eq(self.slot.row)
         m.d.sync += [
             early.eq(self.slot),
             word.eq(early),
-            word.source.eq(early.source + Mux(self.gather, product, 0)),
+            rows_before.eq(Mux(self.gather, self.outputs.data * self.stride, 0)),
         ]
 
         use = word.control
         rows_used = (use.source == Source.ROWS) | (use.addend == Addend.ROWS) | use.to_rows
+        source = Signal.like(word.source)
         past = (
-            (rows_used & (word.source >= config.row_blocks))
+            (rows_used & (source >= config.row_blocks))
             | ((use.factor == Factor.CONSTANTS) & (word.constant >= config.constant_blocks))
             | (use.to_activations & (word.destination >= config.activation_blocks))
         )
         checked = Signal.like(word, name="checked")
         m.d.comb += [
+            source.eq(word.source + rows_before),
             checked.eq(word),
+            checked.source.eq(source),
             checked.valid.eq(word.valid & ~past),
             self.bad_operand.eq(word.valid & past),
             self.fault_row.eq(word.row),

@@ -79,15 +79,16 @@ class Quantiser(Component):
         m.d.comb += so_far.eq(
             Mux(tags.at("word", stage) == 0, exponents[0], _maximum([exponents[0], running]))
         )
-        block_exponent = Signal(8, reset_less=True)
+        largest = Signal(8)
+        code = Signal(8, reset_less=True)
+        infinite = Signal(reset_less=True)
         m.d.sync += running.eq(so_far)
+        # The words wait for the scale, which stands until the block's last word has its elements.
+        m.d.comb += largest.eq(Mux(tags.at("head", stage), self.exponent, so_far))
+        scale = scale_code(m, Cat(Const(0, 23), largest))
         with m.If(is_last(stage)):
-            m.d.sync += block_exponent.eq(Mux(tags.at("head", stage), self.exponent, so_far))
-        m.d.comb += self.non_finite.eq(is_last(stage + 1) & (block_exponent == 255))
-
-        # The words wait for the exponent, which stands until the block's last word has its elements
-        code = Signal(8)
-        m.d.comb += code.eq(scale_code(m, Cat(Const(0, 23), block_exponent)))
+            m.d.sync += [code.eq(scale), infinite.eq(largest == 255)]
+        m.d.comb += self.non_finite.eq(is_last(stage + 1) & infinite)
         stage = timing.quantise_delay
         elements = [Signal(8, name=f"element_{i}", reset_less=True) for i in range(BLOCK)]
         for i, value in enumerate(self.values):

@@ -45,6 +45,8 @@ class Sequencer(Component):
         As the unit's.
     slot : Out
         A word for the datapath, ``slot.valid`` where there is one.
+    waking : Out(1)
+        A pass runs, or begins in the next cycle.
     gather : Out(1), stride : Out
         For the datapath's row addresses.
     block_base, token_base : Out(40)
@@ -79,6 +81,7 @@ class Sequencer(Component):
                 "ring_release": Out(1),
                 "output_release": Out(1),
                 "slot": Out(slot_layout(config)),
+                "waking": Out(1),
                 "gather": Out(1),
                 "stride": Out(12),
                 "block_base": Out(40),
@@ -344,10 +347,14 @@ class Sequencer(Component):
                     self.activity.busy.eq(~missing & ~full),
                 ]
                 with m.If(~missing & ~full & ~dependent):
-                    m.d.comb += credits.take_weights.eq(control.attention)
+                    m.d.comb += [
+                        self.waking.eq(1),
+                        credits.take_weights.eq(control.attention),
+                    ]
                     m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += [
+                    self.waking.eq(1),
                     nest.step.eq(go),
                     self.activity.blocked.eq(~place),
                     self.activity.busy.eq(place),

@@ -111,14 +111,16 @@ class VectorUnit(Component):
         m.submodules.writer = writer = MemoryWriter(config)
         datapath = Datapath(config)
 
-        # Nothing moves in the datapath but from a word to its last effect.
+        # Nothing moves in the datapath but from a pass's first word to its last effect. The enable
+        # is a register: it goes everywhere.
         alive = Signal(range(Timing(config).depth + 1))
         moving = Signal()
-        m.d.comb += moving.eq(sequencer.slot.valid | (alive != 0))
+        with m.If(sequencer.waking):
+            m.d.sync += [alive.eq(Timing(config).depth), moving.eq(1)]
+        with m.Elif(moving):
+            m.d.sync += [alive.eq(alive - 1), moving.eq(alive != 1)]
         with m.If(sequencer.slot.valid):
-            m.d.sync += alive.eq(Timing(config).depth)
-        with m.Elif(alive != 0):
-            m.d.sync += alive.eq(alive - 1)
+            m.d.sync += Assert(moving, "a word for a datapath that stands")
         m.submodules.datapath = EnableInserter(moving)(datapath)
 
         for name in ("instruction", "semaphore", "activity", "visits"):

@@ -92,7 +92,7 @@ async def random_attention(dut):
     attend(m, cover, position=0)
     attend(m, cover, position=40, abyss=True)
     await m.finish()
-    m.configure(rows=rows, kv_heads=2, head_group=2)
+    m.configure(rows=rows, kv_heads=2, head_group=2 if rows > 4 else 1)
     attend(m, cover, position=30)
     await m.finish()
     for n in range(parameters()["attentions"]):

@@ -159,6 +159,12 @@ def compile_checkpoint(
     most = (1 << model_layout()["kv_pages"].width) - 1
     if not 1 <= kv_pages <= most:
         raise UserError(f"a KV cache of {kv_pages} pages: the chip takes 1 to {most}")
+    on_chip, need = config.kv_on_chip_bytes, kv_pages * layout.kv_page_bytes
+    if on_chip and need > on_chip:
+        raise UserError(
+            f"a KV cache of {kv_pages} pages takes {need} bytes, preset {config.name} has {on_chip} "
+            "on chip: shorten the context or take fewer sequences"
+        )
     # The program's length does not depend on the addresses in it.
     draft = _memory_map(layout, 0, context, kv_pages, with_head)
     program_bytes = len(step_program(layout, draft, with_head=with_head).to_bytes())

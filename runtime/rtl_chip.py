@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+import hdl
 from hdl.config import Config
 from hdl.isa import Counter, DescriptorError, Fault, HostRegister, Unit
 from runtime.chip import DeviceFault, Progress
-from sim.verilated.build import BuildConfig, build
+from sim.verilated.build import BuildConfig, build, cached_verilog
 from sim.verilated.library import MemoryTiming, SimulatedChip
 
 __all__ = ["RtlChip", "build_chip"]
@@ -23,11 +24,16 @@ def build_chip(
     config: Config, progress: Callable[[str, float], None] = lambda text, fraction: None
 ) -> Path:
     """The simulator of a chip as a shared library, built if it is not in the cache."""
-    from hdl.accelerator import Accelerator
-    from hdl.emit import emit_verilog
+
+    def make() -> str:
+        # Imported where needed: a chip that was built before starts without them.
+        from hdl.accelerator import Accelerator
+        from hdl.emit import emit_verilog
+
+        return emit_verilog(Accelerator(config), TOP)
 
     progress("writing Verilog", 0.0)
-    text = emit_verilog(Accelerator(config), TOP)
+    text = cached_verilog(make, Path(hdl.__file__).parent, repr(config))
     return build(text, TOP, BuildConfig(), progress=progress)
 
 

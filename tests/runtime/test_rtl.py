@@ -1,5 +1,6 @@
 """The verilated chip as a device: models, faults, recovery and cycles, against the golden model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,18 @@ def test_short_reductions(edge, k):
     config, make = edge
     figures = run_gemm(config, make, 64, k, 64, 8, np.random.default_rng(k))
     assert figures["bit_exact"]
+
+
+def test_on_chip_kv():
+    """Pages in an on-chip memory instead of external memory: the same bits."""
+    config = replace(PRESETS["tiny"], name="tiny-kv", kv_on_chip_bytes=1 << 15)
+    library = build_chip(config)
+    image = compile_checkpoint(random_checkpoint(2, layers=2), config, context=64, sequences=2)
+    device = Device(image, lambda c, memory: RtlChip(c, memory, library=library))
+    rng = np.random.default_rng(2)
+    requests = [Request(rng.integers(0, 50, n).tolist(), 5, Sampler()) for n in (37, 3)]
+    _exact(device, Device(image, GoldenChip), requests)
+    assert not device.memory[image.memory.kv_base : image.memory.kv_base + 4096].any()
 
 
 class Faulty:

@@ -79,7 +79,8 @@ def test_company_in_the_batch_does_not_matter(name: str) -> None:
     done = [0] * len(texts)
     rng = np.random.default_rng(1)
     while any(d < len(t) for d, t in zip(done, texts, strict=True)):
-        requests, spans = [], []
+        requests: list[RowRequest] = []
+        spans: list[tuple[int, int, int]] = []
         for i in rng.permutation(len(texts)):
             size = min(int(rng.integers(0, 20)), len(texts[i]) - done[i])
             if size and sum(len(r.tokens) for r in requests) + size <= device.rows:

@@ -162,8 +162,8 @@ def compile_checkpoint(
     on_chip, need = config.kv_on_chip_bytes, kv_pages * layout.kv_page_bytes
     if on_chip and need > on_chip:
         raise UserError(
-            f"a KV cache of {kv_pages} pages takes {need} bytes, preset {config.name} has {on_chip} "
-            "on chip: shorten the context or take fewer sequences"
+            f"a KV cache of {kv_pages} pages takes {need} bytes, preset {config.name} has "
+            f"{on_chip} on chip: shorten the context or take fewer sequences"
         )
     # The program's length does not depend on the addresses in it.
     draft = _memory_map(layout, 0, context, kv_pages, with_head)

@@ -79,4 +79,5 @@ class _Rotated(Mapping[str, Float]):
 
 def rotated(checkpoint: Checkpoint) -> Checkpoint:
     """The same model in rotated coordinates (its head is no longer tied to its embedding)."""
-    return replace(checkpoint, tensors=_Rotated(checkpoint))
+    config = replace(checkpoint.config, tied=False)
+    return replace(checkpoint, config=config, tensors=_Rotated(checkpoint))

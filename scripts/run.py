@@ -226,7 +226,7 @@ def _step_progress(wanted: bool):
             err.file.flush()
             shown[1] = True
         else:
-            err.print(line)
+            err.print(line, soft_wrap=True)
 
     def step_done() -> None:
         started.clear()

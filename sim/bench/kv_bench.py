@@ -1,6 +1,7 @@
 """The surroundings of a KV unit in a bench: memories, consumers, a step from PREPARE to ATTEND."""
 
 import random
+from collections import deque
 
 import cocotb
 from cocotb.triggers import RisingEdge
@@ -40,7 +41,7 @@ class KVBench:
     """One reset of the design, and everything around it.
 
     ``stall`` is the share of stalled cycles everywhere, ``latency`` of the memories (cycles or a
-    range); ``walk_latency`` of table reads where it differs. ``on_chip``: pages are inside.
+    range); ``walk_latency`` of table reads, ``write_latency`` where they differ. ``on_chip``: pages are inside.
     """
 
     def __init__(self, dut, world: World, *, stall=0.0, run=1.0, latency=10, salt="", **options):
@@ -49,6 +50,7 @@ class KVBench:
         self.draw = rng("bench", salt)
         self.latency = latency
         self.walk_latency = options.get("walk_latency", latency)
+        self.write_latency = options.get("write_latency", latency)
         self.write_outstanding = options.get("write_outstanding", 4)
         self.expect_fault = options.get("expect_fault", False)
         self.check_slots = options.get("check_slots", True)
@@ -76,7 +78,7 @@ class KVBench:
             dut,
             "memory",
             self.image,
-            latency=self.latency,
+            latency=self.write_latency,
             outstanding=self.write_outstanding,
             **noise("memory"),
         )
@@ -90,7 +92,7 @@ class KVBench:
         self.monitor = UnitMonitor(dut, expect_fault=self.expect_fault)
         self.releases = 0
         self.release_stall = Stall(rng("release", self.salt), stalls["stall"], 40)
-        self._tasks = [cocotb.start_soon(self._release())]
+        self._tasks = [cocotb.start_soon(self._release()), cocotb.start_soon(self._ordering())]
 
     def end(self):
         """Stop the bench's own tasks, before another reset in the same test."""
@@ -156,11 +158,31 @@ class KVBench:
             if now != level:
                 self.dut.slot_release.value = level = now
 
+    async def _ordering(self):
+        """No page is asked for while an append is on its way to memory."""
+        asks = self.dut.pages__request__valid
+        while True:
+            await RisingEdge(self.dut.clk)
+            if int(asks.value):
+                writes, done = len(self.writer.requests), self.writer.done
+                assert not self.appends.pending, "pages are read before all appends were taken"
+                assert writes == done, f"pages are read after {done} of {writes} writes"
+
     async def visits(self, step: Step, offset: int) -> list[dict]:
         """Take the visits of an ATTEND, compare records and slots, release; gives the model's."""
         world, config = self.world, self.world.config
         expected = expected_visits(world, step)
         base = self.visited
+        lag = self.draw.choice([0, 1, config.page_slots - 1])  # slots held unread behind the newest
+        held: deque[tuple[int, dict]] = deque()
+
+        async def let_go():
+            slot, want = held.popleft()
+            if self.check_slots:
+                halves = page_halves(world, want["page"], want["head"], offset)
+                await self.compare_slot(slot, halves, f"visit of {want}")
+            self.releases += 1
+
         for i, want in enumerate(expected):
             got = (await self.matrix.count(base + i + 1))[base + i]
             same = (await self.vector.count(base + i + 1))[base + i]
@@ -169,10 +191,13 @@ class KVBench:
             record["slot"] = (base + i) % config.page_slots
             assert got == record, f"visit {i}: {got}, expected {record}"
             self.visited += 1
-            if self.check_slots:
-                halves = page_halves(world, want["page"], want["head"], offset)
-                await self.compare_slot(record["slot"], halves, f"visit {i}")
-            self.releases += 1
+            held.append((record["slot"], want))
+            if len(held) > lag:
+                if self.check_slots and i == config.page_slots:
+                    await self.cycles(1500)  # every slot is full or filling: none may be written
+                await let_go()
+        while held:
+            await let_go()
         return expected
 
     async def compare_slot(self, slot: int, halves, what: str):

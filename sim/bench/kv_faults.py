@@ -28,6 +28,7 @@ class Case:
     attends: bool = True  # the fault is found by ATTEND, not by PREPARE
     visits: int = 0  # good visits before the fault that must come
     append: dict | None = None  # a block appended before the others
+    walk_only: bool = False  # ATTEND without the layer's appends: found before any page is read
     extra: bool = False  # a block appended after all of the layer
     words: list[int] | None = None  # instead of PREPARE and ATTEND; the last one faults
 
@@ -183,7 +184,7 @@ def cases(world: World) -> dict[str, Case]:
             Fault.BAD_OPERAND,
             Operand.PAGE_RANGE.value,
             model={"kv_page_bytes": world.layer_bytes - beat},
-            visits=0,
+            walk_only=True,
         ),
         "append to a row that is not": Case(
             Fault.BAD_OPERAND, Operand.APPEND.value, append={**APPEND, "row": 5}
@@ -213,11 +214,21 @@ def cases(world: World) -> dict[str, Case]:
     }
     if config.kv_on_chip_bytes:
         far = config.kv_on_chip_bytes // world.page_bytes + 1
+        assert config.kv_on_chip_bytes % world.page_bytes == world.page_bytes - beat
         listed |= {
             "old page past the on-chip memory": Case(
                 Fault.BAD_ADDRESS,
                 address=lambda world, step: world.page_address(far),
                 change=take_page(0, 0, far),
+            ),
+            "last beat of a page past the on-chip memory": Case(
+                Fault.BAD_ADDRESS,
+                # Head 1: its third request of 256 beats at the most.
+                address=lambda world, step: (
+                    world.page_address(far - 1) + 2 * world.half_bytes + 2 * 256 * beat
+                ),
+                change=take_page(0, 0, far - 1),
+                visits=3,
             ),
             "new page past the on-chip memory": Case(
                 Fault.BAD_ADDRESS,
@@ -248,14 +259,15 @@ async def run_case(dut, name: str, case: Case, world: World):
             await bench.cycles(1)
         if case.extra:
             bench.append_layer(step, 0)
-            bench.append_block(step, 0, 0, 0, 0, 1, 0)
+            bench.appends.send({"elements": [7] * 32, "scale": 1, "offset": 0, **APPEND})
         elif case.append:
             payload = {"elements": [7] * 32, "scale": 1, "offset": case.offset, **case.append}
             bench.appends.send(payload)
-        elif case.attends:
+        elif case.attends or case.walk_only:
             index = bench.attend(case.offset)
             await bench.cycles(100)
-            bench.append_layer(step, case.offset)
+            if not case.walk_only:
+                bench.append_layer(step, case.offset)
     for _ in range(6000):
         if bench.monitor.fault:
             break
@@ -274,6 +286,9 @@ async def run_case(dut, name: str, case: Case, world: World):
     await bench.cycles(300)
     assert bench.instructions.pending, f"{name}: an instruction was taken after the fault"
     assert bench.appends.sent <= taken + 1, f"{name}: appends were taken after the fault"
+    if case.append or case.extra:
+        await bench.cycles(100)
+        bench.compare_memory()  # the bad block is not written, the good ones are
     assert len(bench.matrix.values) <= case.visits, f"{name}: {bench.matrix.values}"
     bench.end()
 

@@ -136,7 +136,7 @@ async def random_steps(dut):
     )
     # One step that reaches every bin, whatever the seed; then random ones.
     world = make_world(config, draw, head_blocks=1, kv_heads=3, head_group=2, batch_rows=2)
-    bench = KVBench(dut, world, stall=0.2, latency=(1, 40), salt="directed")
+    bench = KVBench(dut, world, stall=0.2, latency=(1, 40), write_latency=300, salt="directed")
     await bench.begin()
     await run_step(bench, draw, cover, lengths=[(30, 4), (33, 1)], directed=True)
     bench.end()
@@ -148,6 +148,7 @@ async def random_steps(dut):
             stall=draw.choice([0.0, 0.2, 0.5]),
             run=draw.choice([1, 8]),
             latency=draw.choice([1, (1, 40), 200]),
+            write_latency=draw.choice([1, 60, 300]),
             write_outstanding=draw.choice([1, 4, 20]),
             salt=number,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from compiler.checkpoint import Checkpoint, Llama3RopeScaling, load_checkpoint
 from compiler.compile import compile_checkpoint, layer_matrices, rope_table
 from compiler.errors import UserError
 from compiler.layout import Layout
+from compiler.rotate import rotated
 from compiler.tape import pack_matrix, unpack_matrix
 from hdl.config import PRESETS
 from sim.golden import mx
@@ -24,7 +26,7 @@ def floats(section: np.ndarray, blocks: int) -> np.ndarray:
 
 def test_tables_hold_the_checkpoint() -> None:
     base = checkpoint(dim=40, hidden=50, heads=6, kv_heads=2, head_dim=34, vocab=77)
-    made = image(base, context=50)
+    made = image(base, context=50, rotate=False)
     embedding = floats(made.sections["embedding"], 2)
     np.testing.assert_array_equal(embedding[:, :40], base.tensors["embed"])
     assert not embedding[:, 40:].any()
@@ -33,6 +35,17 @@ def test_tables_hold_the_checkpoint() -> None:
     np.testing.assert_array_equal(norms[:, :40], [base.tensors[n] for n in names])
     assert not norms[:, 40:].any()
     assert made.sections["rope"].view("<f4").shape == (50 * 2 * 64,)
+
+
+def test_a_model_with_a_head_is_rotated_first() -> None:
+    base = checkpoint(dim=40, heads=6, kv_heads=2, head_dim=34)
+
+    def sections(model: Checkpoint, **options: Any) -> dict[str, str]:
+        return image(model, **options).manifest["sha256"]
+
+    assert sections(base) == sections(rotated(base), rotate=False)
+    assert sections(base) != sections(base, rotate=False)
+    assert sections(base, with_head=False) == sections(base, with_head=False, rotate=False)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +72,7 @@ def test_rope_rows_turn_pairs_by_their_angles(changes: dict[str, Any]) -> None:
 def test_the_tape_holds_every_matrix_once_in_the_order_of_use() -> None:
     base = checkpoint(dim=40, hidden=50, heads=6, kv_heads=2, head_dim=34, vocab=77)
     layout = Layout(PRESETS["ulx3s"], base.config)
-    made = image(base, "ulx3s")
+    made = image(base, "ulx3s", rotate=False)
     tape, at = made.sections["tape"], 0
     t = base.tensors
 
@@ -182,3 +195,12 @@ def test_a_real_checkpoint_compiles_for_every_preset() -> None:
     base = load_checkpoint(SHARED_MODELS / "stories260K" / "stories260K.bin")
     found = [logits(golden(base, preset, context=32), [1, 403, 407, 261]) for preset in PRESETS]
     assert all(np.array_equal(found[0], other) for other in found[1:])
+
+
+def test_a_cache_on_chip_holds_what_was_built() -> None:
+    base = checkpoint()
+    page = Layout(PRESETS["tiny"], base.config).kv_page_bytes
+    config = dataclasses.replace(PRESETS["tiny"], kv_on_chip_bytes=2 * page)
+    assert compile_checkpoint(base, config, context=64).memory.kv_pages == 2
+    with pytest.raises(UserError, match=f"3 pages takes {3 * page} bytes, preset tiny has"):
+        compile_checkpoint(base, config, kv_pages=3)

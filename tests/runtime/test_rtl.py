@@ -125,13 +125,16 @@ def test_layers(tiny, shape, context, sequences, chunk):
     assert figures["bit_exact"]
 
 
-@pytest.mark.parametrize("size", [(128, 128, 128, 16), (64, 64, 64, 16), (100, 77, 45, 8)])
-def test_gemm_efficiency(edge, size):
-    """Products back to back keep the multipliers busy (docs: first mark 90 %)."""
+@pytest.mark.parametrize(
+    ("size", "least"),
+    [((128, 128, 128, 16), 0.985), ((64, 64, 64, 16), 0.92), ((100, 77, 45, 8), 0.92)],
+)
+def test_gemm_efficiency(edge, size, least):
+    """Products back to back keep the multipliers busy, start of the step included."""
     config, make = edge
     figures = run_gemm(config, make, *size, np.random.default_rng(0))
     assert figures["bit_exact"]
-    assert figures["array_fed"] >= 0.95
+    assert figures["array_fed"] >= least
 
 
 def test_layer_efficiency(edge):

@@ -58,11 +58,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def call(*arguments: str | Path) -> int:
+def call(*arguments: str | int | Path) -> int:
     return main([str(a) for a in arguments])
 
 
-def process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def process(*arguments: str | int | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "scripts.main", *map(str, arguments)]
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
@@ -150,7 +150,8 @@ def test_an_image_runs_as_its_model_does(models: Path, tmp_path: Path) -> None:
     assert call("compile", "--model", model, "--preset", "tiny", "-o", image, "--context", 40) == 0
     assert read_image(image).memory.context == 40
     found = []
-    for source in (["--image", image], ["--model", model, "--preset", "tiny"]):
+    sources: list[list[str | Path]] = [["--image", image], ["--model", model, "--preset", "tiny"]]
+    for source in sources:
         assert call(*GOLDEN, *source, "--prompt", "AB", "--tokens", 6, "--json", out) == 0
         found.append(json.loads(out.read_text()))
     assert found[0]["tokens"] == found[1]["tokens"]
@@ -163,8 +164,13 @@ def test_an_image_runs_as_its_model_does(models: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(not (SHARED_MODELS / "stories260K").is_dir(), reason="no stories260K")
 def test_a_story(capsys: pytest.CaptureFixture[str]) -> None:
     folder = SHARED_MODELS / "stories260K"
-    more = ["--tokenizer", folder / "tok512.bin", "--prompt", "Once upon a time", "--tokens", 24]
-    assert call(*GOLDEN, "--model", folder / "stories260K.bin", *more) == 0
+    files: list[str | Path] = [
+        "--model",
+        folder / "stories260K.bin",
+        "--tokenizer",
+        folder / "tok512.bin",
+    ]
+    assert call(*GOLDEN, *files, "--prompt", "Once upon a time", "--tokens", "24") == 0
     assert "Once upon a time, there was a" in capsys.readouterr().out
 
 
@@ -172,8 +178,8 @@ def test_quality(models: Path, tmp_path: Path) -> None:
     text, out = tmp_path / "text", tmp_path / "out.json"
     text.write_text("the quick brown fox jumps over the lazy dog\n" * 5)
     model = models / "with_text" / "model.bin"
-    more = ["--text", text, "--windows", 2, "--tokens", 40, "--preset", "tiny", "--json", out]
-    assert call("quality", "--model", model, *more) == 0
+    more = ["--windows", "2", "--tokens", "40", "--preset", "tiny"]
+    assert call("quality", "--model", model, "--text", text, "--json", out, *more) == 0
     figures = json.loads(out.read_text())
     assert figures["tokens"] == 2 * 39
     assert 0 <= figures["kl"] < 0.1

@@ -95,6 +95,7 @@ def test_copies_under_random_timing(data_bits, address_bits):
             assert chip.bus_bytes == beat
             assert copy(chip, source, destination, beats, rng.choice([1, 5, 32])) == 0
             stats = chip.memory_stats()
+            assert chip.read(Register.LASTS) == stats.read_bursts
         assert np.array_equal(memory, expected), f"seed {seed}, {timing}"
         assert (stats.read_beats, stats.write_beats) == (beats, beats)
 
@@ -147,6 +148,15 @@ def test_bandwidth(bandwidth):
         before = chip.cycles
         copy(chip, beats=600, burst=16)
         assert chip.cycles - before >= 598 / bandwidth
+
+
+def test_write_strobes():
+    with SimulatedChip(library(), memory := noise()) as chip:
+        chip.reset()
+        expected = memory.copy().view(np.uint16)
+        expected[0x4000:0x4080:2] = expected[0:0x80:2]
+        assert copy(chip, beats=64, mode=Mode.HALF) == 0
+    assert np.array_equal(memory.view(np.uint16), expected)
 
 
 def test_seed_decides_the_stalls():

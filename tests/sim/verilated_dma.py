@@ -10,6 +10,7 @@ from amaranth.hdl import (
     Mux,
     Print,
     ResetInserter,
+    ResetSignal,
     Signal,
     signed,
 )
@@ -36,6 +37,7 @@ class Register(enum.IntEnum):
     SILENT = 0x28  # an access is never answered
     REFUSED = 0x2C  # an access is answered with SLVERR
     DIGEST = 0x30  # of a Scrambler, which starts with the copy
+    LASTS = 0x34  # beats marked as the last of a burst
 
 
 class Mode(enum.IntFlag):
@@ -48,6 +50,7 @@ class Mode(enum.IntFlag):
     DROP_ARVALID = 16
     ASSERT = 32  # an assertion fails at the third beat read
     GREET = 64  # prints at the start
+    HALF = 128  # writes only the lower half of every beat
 
 
 def _ports(data_bits: int, address_bits: int) -> dict:
@@ -112,23 +115,28 @@ class Copier(wiring.Component):
         registers = self.registers
         names = list(Register)
         write, read = Signal(), Signal()
+        address, addressed = Signal(12), Signal()
+        # The address is taken ahead of the data; a valid that stays up too long is taken twice.
         m.d.comb += [
-            write.eq(self.s_axil_awvalid & self.s_axil_wvalid & ~self.s_axil_bvalid),
-            self.s_axil_awready.eq(write),
-            self.s_axil_wready.eq(write),
-            read.eq(self.s_axil_arvalid & ~self.s_axil_rvalid),
-            self.s_axil_arready.eq(read),
-            self.start.eq(write & (self.s_axil_awaddr == Register.CONTROL) & self.s_axil_wdata[0]),
+            self.s_axil_awready.eq(~addressed),
+            self.s_axil_wready.eq(addressed),
+            write.eq(self.s_axil_wvalid & addressed),
+            read.eq(self.s_axil_arvalid),
+            self.s_axil_arready.eq(1),
+            self.start.eq(write & (address == Register.CONTROL) & self.s_axil_wdata[0]),
         ]
+        with m.If(self.s_axil_awvalid & self.s_axil_awready):
+            m.d.sync += [address.eq(self.s_axil_awaddr), addressed.eq(1)]
         with m.If(write):
             m.d.sync += [
-                self.s_axil_bvalid.eq(self.s_axil_awaddr != Register.SILENT),
-                self.s_axil_bresp.eq(Mux(self.s_axil_awaddr == Register.REFUSED, 2, 0)),
+                addressed.eq(0),
+                self.s_axil_bvalid.eq(address != Register.SILENT),
+                self.s_axil_bresp.eq(Mux(address == Register.REFUSED, 2, 0)),
             ]
             for r in names[1:6]:
-                with m.If(self.s_axil_awaddr == r):
+                with m.If(address == r):
                     m.d.sync += registers[r].eq(self.s_axil_wdata)
-            with m.If((self.s_axil_awaddr == Register.CONTROL) & self.s_axil_wdata[1]):
+            with m.If((address == Register.CONTROL) & self.s_axil_wdata[1]):
                 m.d.sync += self.irq.eq(0)
         with m.Elif(self.s_axil_bready):
             m.d.sync += self.s_axil_bvalid.eq(0)
@@ -190,14 +198,18 @@ class Copier(wiring.Component):
             with m.If(count == 0):
                 m.d.sync += registers[Register.READ_LATENCY].eq(cycle)
                 m.d.sync += registers[Register.READ_SPAN].eq(1)
+            with m.If(self.m_axi_rlast):
+                m.d.sync += registers[Register.LASTS].eq(registers[Register.LASTS] + 1)
             with m.If(self.m_axi_rresp > registers[Register.RESPONSE]):
                 m.d.sync += registers[Register.RESPONSE].eq(self.m_axi_rresp)
         with m.If(self.start):
             beats = registers[Register.BEATS]
             m.d.sync += [address.eq(registers[Register.SOURCE]), left.eq(beats)]
             m.d.sync += [expected.eq(beats), count.eq(0), registers[Register.RESPONSE].eq(0)]
+            m.d.sync += registers[Register.LASTS].eq(0)
         # Of an input and a register: false only while values settle.
         m.d.comb += Assert(~(self.m_axi_rvalid & (expected == 0)), "data nobody asked for")
+        m.d.comb += Assert(~ResetSignal(), "checked during reset")
         m.d.sync += Assert(
             ~(mode[Mode.ASSERT] & beat & (count == 2)),
             Format('beat {:d} of "{:d}" read, 100 % wrong', count, registers[Register.BEATS]),
@@ -217,7 +229,7 @@ class Copier(wiring.Component):
             self.m_axi_awlen.eq(beats - 1),
             self.m_axi_wvalid.eq((in_burst != 0) & fifo.r_rdy),
             self.m_axi_wdata.eq(fifo.r_data),
-            self.m_axi_wstrb.eq(~0),
+            self.m_axi_wstrb.eq(Mux(mode[Mode.HALF], (1 << self.data_bits // 16) - 1, ~0)),
             self.m_axi_wlast.eq(in_burst == Mux(mode[Mode.EARLY_WLAST], 2, 1)),
             fifo.r_en.eq(beat),
             self.m_axi_bready.eq(1),

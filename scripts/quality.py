@@ -1,19 +1,18 @@
 """`serrano quality`: what the chip's numbers cost, against an independent FP32 reference."""
 
-import textwrap
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 
 from compiler.errors import UserError
 from runtime.device import Device, RowRequest
 from runtime.golden_chip import GoldenChip
 from runtime.tokenizer import make
 from scripts import options
-from scripts.console import bar
+from scripts.console import bar, report_console
+from scripts.demo.corpus import read_corpus
 from scripts.devices import compiled, load_model
 from sim.reference import Reference
 
@@ -23,6 +22,16 @@ __all__ = ["quality"]
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def _text(path: Path | None) -> tuple[str, str]:
+    """Name and content of the text to predict."""
+    if path is None:
+        return "the held-out standard library", "\n\n".join(read_corpus().held_out)
+    try:
+        return path.name, path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--text {path}: can't read it as text ({error})") from None
 
 
 def _golden_logits(device: Device, tokens: list[int]) -> np.ndarray:
@@ -42,7 +51,10 @@ def quality(
     model: Annotated[str, typer.Option(help="Name, directory or file of a model.")] = "demo",
     text: Annotated[
         Path | None,
-        typer.Option(help="Text to predict; by default a file of Python's standard library."),
+        typer.Option(
+            help="Text to predict; by default the files of Python's standard library that the "
+            "demo model was not trained on."
+        ),
     ] = None,
     windows: Annotated[int, typer.Option(help="Windows of the text.")] = 4,
     tokens: Annotated[int, typer.Option(help="Tokens in each window.")] = 128,
@@ -61,16 +73,13 @@ def quality(
     if checkpoint.tokenizer is None:
         raise UserError(f"{checkpoint.source} has no tokenizer: give --tokenizer FILE")
     words = make(checkpoint.tokenizer)
-    path = text or Path(textwrap.__file__)
-    try:
-        ids = words.encode(path.read_text(), bos=False)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--text {path}: can't read it as text ({error})") from None
+    name, content = _text(text)
+    ids = words.encode(content, bos=False)
     start = words.encode("", bos=True)
     body = tokens - len(start)
     if len(ids) < windows * body:
         raise UserError(
-            f"{path} has {len(ids)} tokens, {windows} windows of {tokens} need {windows * body}: "
+            f"{name} has {len(ids)} tokens, {windows} windows of {tokens} need {windows * body}: "
             "give a longer text or ask for fewer windows"
         )
     image = compiled(checkpoint, config, context=tokens)
@@ -81,7 +90,8 @@ def quality(
     with bar("comparing") as progress:
         for w in range(windows):
             progress(f"window {w + 1} of {windows}", w / windows)
-            window = start + ids[w * body : (w + 1) * body]
+            at = w * (len(ids) // windows)  # spread over the text
+            window = start + ids[at : at + body]
             exact = np.asarray(reference.forward(window, reference.cache()))
             found = _golden_logits(device, window)
             p, q = _log_softmax(exact)[:-1], _log_softmax(found)[:-1]
@@ -95,7 +105,7 @@ def quality(
             count += len(target)
     figures = {
         "model": model,
-        "text": str(path),
+        "text": name,
         "tokens": count,
         "perplexity_fp32": float(np.exp(loss["fp32"] / count)),
         "perplexity_chip": float(np.exp(loss["chip"] / count)),
@@ -103,8 +113,8 @@ def quality(
         "top1_agreement": agree / count,
         "largest_logit_difference": worst,
     }
-    Console(highlight=False).print(
-        f"{model}, {count} tokens of {path.name}: perplexity FP32 "
+    report_console().print(
+        f"{model}, {count} tokens of {name}: perplexity FP32 "
         f"{figures['perplexity_fp32']:.4f}, chip {figures['perplexity_chip']:.4f}; KL "
         f"{figures['kl']:.4f} nats a token; top-1 agreement "
         f"{100 * agree / count:.1f} %; largest logit difference {worst:.3f}"

@@ -41,7 +41,7 @@ class KVBench:
     """One reset of the design, and everything around it.
 
     ``stall`` is the share of stalled cycles everywhere, ``latency`` of the memories (cycles or a
-    range); ``walk_latency`` of table reads, ``write_latency`` where they differ. ``on_chip``: pages are inside.
+    range); ``walk_latency`` of table reads and ``write_latency`` where they differ.
     """
 
     def __init__(self, dut, world: World, *, stall=0.0, run=1.0, latency=10, salt="", **options):
@@ -173,7 +173,8 @@ class KVBench:
         world, config = self.world, self.world.config
         expected = expected_visits(world, step)
         base = self.visited
-        lag = self.draw.choice([0, 1, config.page_slots - 1])  # slots held unread behind the newest
+        # Slots held unread behind the newest.
+        lag = self.draw.choice([0, 1, config.page_slots - 1]) if self.check_slots else 0
         held: deque[tuple[int, dict]] = deque()
 
         async def let_go():

@@ -31,6 +31,7 @@ def test_hadamard_matrices_are_orthogonal_and_of_one_magnitude(size: int, order:
         {"dim": 96, "hidden": 172, "heads": 4, "kv_heads": 1, "head_dim": 48},
         {"dim": 33, "hidden": 50, "heads": 6, "kv_heads": 2, "head_dim": 10},
         {"dim": 64, "hidden": 64, "heads": 2, "kv_heads": 1, "head_dim": 32},
+        {"dim": 64, "hidden": 64, "heads": 2, "kv_heads": 1, "head_dim": 32, "tied": True},
     ],
 )
 def test_the_function_stays(shape: dict[str, int]) -> None:

@@ -31,7 +31,7 @@ app.command("test", context_settings={"allow_extra_args": True, "ignore_unknown_
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code. A user's mistake is one line on stderr and code 2."""
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name="serrano", standalone_mode=False)
     except UserError as error:
         print(f"serrano: {error}", file=sys.stderr)
         return 2

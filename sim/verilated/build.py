@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from compiler.errors import UserError
 from sim.verilated.cache import claim
 from sim.verilated.netlist import prepare
 from sim.verilated.toolchain import (
@@ -36,11 +37,16 @@ _HARNESS = ("harness.cpp", "memory.h", "messages.h")
 _HERE = Path(__file__).parent
 _VERILATOR_FLAGS = (
     *("-O3", "--x-assign", "fast", "--x-initial", "fast"),
-    *("--output-split", "20000", "--output-split-cfuncs", "2000"),
+    # Bounds the length of functions too: longer ones take g++ ever longer, shorter ones (2000) make
+    # the model 15 % slower. Two threads make it 10 times slower on a busy machine: not offered.
+    *("--output-split", "20000"),
     # The text is a program's; lint belongs to the RTL's own checks.
     *("-Wno-fatal", "-Wno-lint", "-Wno-style"),
 )
 _CXX_FLAGS = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-w")
+_FST_PROBE = "#include <lz4.h>\n#include <zlib.h>\n"
+_FST_LIBRARIES = ("-llz4", "-lz")
+
 _UNIT_BYTES = 300_000
 """C++ in a translation unit, about: enough of them to keep all processors busy to the end."""
 
@@ -54,14 +60,12 @@ class BuildConfig:
 
     Parameters: `assertions`: the design's own assertions stop the simulation; `trace`: kind of
     waveform that `SimulatedChip.trace` can write (slower, even when it is off; "fst" needs the
-    headers and libraries of lz4 and zlib); `threads`: of the model itself; `optimize`: of the
-    C++ compiler, 0 to 3; `jobs`: compilers at a time, all processors by default (no part of the
-    result).
+    headers and libraries of lz4 and zlib); `optimize`: of the C++ compiler, 0 to 3; `jobs`:
+    compilers at a time, all processors by default (no part of the result).
     """
 
     assertions: bool = True
     trace: Literal["vcd", "fst"] | None = None
-    threads: int = 1
     optimize: int = 2
     jobs: int | None = None
 
@@ -85,6 +89,8 @@ def build(
     # The first look at a compiler tries it out; with ziglang that is most of a minute, once.
     progress("looking for a C++ compiler", 0.0)
     verilator, compiler = find_verilator(), find_compiler()
+    if config.trace == "fst" and compiler.probe(_FST_PROBE, _FST_LIBRARIES):
+        raise UserError("FST waveforms need the headers of lz4 and zlib; install them or use VCD")
     folder = cache_directory() / "verilated"
     key = _key(verilog, top, config, verilator, compiler)
     with claim(folder, key, lambda: progress("waiting for another build", 0.0)) as entry:
@@ -166,7 +172,7 @@ class _Build:
         self._compile(units, flags)
         self.progress("linking", 0.98)
         objects = [str(unit.with_suffix(".o")) for unit, _ in units]
-        libraries = ["-llz4", "-lz"] if self.config.trace == "fst" else []
+        libraries = _FST_LIBRARIES if self.config.trace == "fst" else ()
         link = [*self.compiler.command, *self.compiler.flags, "-shared", "-o", "chip.so"]
         self._call([*link, *objects, *map(str, runtime), "-pthread", *libraries])
         shutil.rmtree(model)
@@ -178,8 +184,6 @@ class _Build:
         flags = ["--assert" if config.assertions else "--no-assert"]
         if config.trace is not None:
             flags += [f"--trace-{config.trace}", "--trace-structs"]
-        if config.threads > 1:
-            flags += ["--threads", str(config.threads)]
         command = [str(self.verilator.binary), "--cc", "chip.v", "--top-module", top]
         self._call(
             [*command, "--prefix", "Vchip", "--Mdir", model.name, *_VERILATOR_FLAGS, *flags],

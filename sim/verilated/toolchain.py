@@ -99,16 +99,17 @@ class Compiler:
     def name(self) -> str:
         return "ziglang" if "ziglang" in self.command else Path(self.command[0]).name
 
-    def probe(self) -> str:
+    def probe(self, source: str = _PROBE, libraries: tuple[str, ...] = ()) -> str:
         """Compiles and links a few lines: empty if that works, else what went wrong."""
         with tempfile.TemporaryDirectory(prefix="serrano-probe-") as folder:
-            source = Path(folder) / "probe.cpp"
-            source.write_text(_PROBE)
-            command = [*self.command, *self.flags, "-std=c++20", "-fPIC", "-shared"]
+            path = Path(folder) / "probe.cpp"
+            path.write_text(source)
+            command = [*self.command, *self.flags, "-std=c++20", "-fPIC", "-shared", str(path)]
             done = subprocess.run(
-                [*command, str(source), "-o", str(source.with_suffix(".so"))],
+                [*command, "-o", str(path.with_suffix(".so")), *libraries],
                 capture_output=True,
                 text=True,
+                errors="replace",
                 env=self.environment,
             )
         return "" if done.returncode == 0 else done.stderr.strip()[-400:] or "no message"

@@ -1,14 +1,8 @@
 """The verilated simulator: build, memory model, bus, errors. The design is a memory copier."""
 
 import functools
-import json
 import math
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,7 +14,6 @@ from compiler.errors import UserError
 from hdl.emit import emit_verilog
 from sim.verilated import (
     BuildConfig,
-    BuildError,
     BusError,
     MemoryTiming,
     SimulatedChip,
@@ -28,7 +21,6 @@ from sim.verilated import (
     build,
 )
 from sim.verilated.netlist import prepare
-from sim.verilated.toolchain import find_compiler
 from tests.sim.verilated_dma import Copier, Mode, Register, Scrambler
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -341,91 +333,3 @@ def test_every_register_is_folded():
     # What is left of `always @*` are the signals that really are combinational: none here.
     assert text.count("always @*") >= 8
     assert rewritten.count("always @*") == 0
-
-
-# --- Building ----------------------------------------------------------------------------------
-
-_BUILDER = """
-from sim.verilated import build
-from tests.sim.test_verilated import QUICK, verilog
-print("start", flush=True)
-print(build(verilog(), "copier", QUICK, lambda *stage: print(*stage, sep="|")))
-"""
-
-
-def _start_builder(cache: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", _BUILDER],
-        cwd=ROOT,
-        env={**os.environ, "SERRANO_CACHE": str(cache)},
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def _builds(cache: Path) -> list[Path]:
-    return sorted(p for p in (cache / "verilated").iterdir() if p.is_dir())
-
-
-def test_cache_finds_a_build_again(monkeypatch, tmp_path):
-    text = verilog()
-    first = build(text, "copier", QUICK)
-    stages: list[tuple[str, float]] = []
-    start = time.monotonic()
-    again = build(text, "copier", QUICK, progress=lambda *stage: stages.append(stage))
-    assert time.monotonic() - start < 1
-    assert again == first
-    assert [fraction for _, fraction in stages] == [0.0, 1.0]
-    assert build(text, "copier", BuildConfig(optimize=0, jobs=1)) == first
-    other = build(text, "copier", BuildConfig(optimize=0, assertions=False))
-    assert other != first
-    record = json.loads((first.parent / "build.json").read_text())
-    assert record["top"] == "copier"
-    assert record["build_seconds"] > 0
-
-
-def test_concurrent_and_killed_builds(tmp_path):
-    """Two processes make one build; one that is killed leaves nothing that disturbs."""
-    killed = _start_builder(tmp_path)
-    assert killed.stdout.readline() == "start\n"
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("verilated/*.part/chip.v")):
-        assert time.monotonic() < deadline
-        assert killed.poll() is None
-        time.sleep(0.01)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.communicate()
-    assert len(_builds(tmp_path)) == 1  # the half-made one
-
-    both = [_start_builder(tmp_path), _start_builder(tmp_path)]
-    outputs = [builder.communicate(timeout=120)[0].splitlines() for builder in both]
-    assert [builder.returncode for builder in both] == [0, 0]
-    assert {Path(lines[-1]).parent for lines in outputs} == set(_builds(tmp_path))
-    stages = [[line.split("|") for line in lines[1:-1]] for lines in outputs]
-    one, other = sorted(stages, key=len)
-    assert [name for name, _ in one[1:]] in (["ready"], ["waiting for another build", "ready"])
-    assert other[1] == ["Verilog to C++", "0.0"]
-    assert other[-2][0] == "linking"
-    fractions = [float(fraction) for _, fraction in other]
-    assert fractions == sorted(fractions)
-    assert fractions[-1] == 1.0
-
-
-def test_failed_build_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("SERRANO_CACHE", str(tmp_path))
-    with pytest.raises(BuildError, match=r"Verilator failed[\s\S]*syntax error"):
-        build("module chip(input clk;\nendmodule\n", "chip", QUICK)
-    assert _builds(tmp_path) == []
-
-
-def test_compiler_must_exist(monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    find_compiler.cache_clear()
-    with pytest.raises(UserError, match="no-such-compiler"):
-        find_compiler()
-    monkeypatch.delenv("CXX")
-    monkeypatch.setenv("CXX", "false")
-    with pytest.raises(UserError, match="does not work"):
-        find_compiler()
-    find_compiler.cache_clear()

@@ -1,6 +1,7 @@
 """A bare matrix product as programs for the chip: weights from the tape, activations on chip."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -21,12 +22,14 @@ _ALIGN = 4096
 class GemmJob:
     """Memory and programs of one GEMM measurement.
 
-    ``prepare`` puts the activations on chip, ``product`` is what is measured, ``dump`` writes the
-    result (of all repeats, summed) to ``result``. Each is the address of a program; the
-    same step descriptor (``rows`` rows) serves all.
+    The programs of ``prepare`` put the activations on chip, ``product`` is what is measured,
+    ``dump`` writes the result (of all repeats, summed) to ``result``. Numbers are byte addresses;
+    a step descriptor of ``rows`` rows goes to ``descriptor`` for product and dump.
 
     Attributes
     ----------
+    prepare
+        (program, rows of its step) in order: as many rows at a time as row memory holds.
     rows, batches
         The m rows are run as ``batches`` products of ``rows`` rows each.
     result_blocks
@@ -34,7 +37,7 @@ class GemmJob:
     """
 
     memory: np.ndarray
-    prepare: int
+    prepare: tuple[tuple[int, int], ...]
     product: int
     dump: int
     descriptor: int
@@ -69,10 +72,10 @@ def build_gemm(
             f"activations of {m} x {k} need {batches * rows * kb} blocks on chip, preset "
             f"{config.name} has {space}: take a smaller m or k"
         )
-    if rows * kb > config.row_blocks:
+    if kb > config.row_blocks:
         raise UserError(
-            f"{rows} rows of k={k} need {rows * kb} blocks of row memory, preset "
-            f"{config.name} has {config.row_blocks}: take a smaller k"
+            f"a row of k={k} needs {kb} blocks of row memory, preset {config.name} has "
+            f"{config.row_blocks}: take a smaller k"
         )
     result_blocks = min(nb, config.row_blocks // rows)
     chunks = [min(result_blocks, nb - p) for p in range(0, nb, result_blocks)]
@@ -103,33 +106,31 @@ def build_gemm(
         p.emit(Opcode.END)
         return p.to_bytes()
 
-    def prepare(p: Program) -> None:
-        for b in range(batches):
-            p.emit(
-                Opcode.LOAD,
-                source=LoadSource.ROW,
-                target=Target.ROWS,
-                destination=0,
-                blocks=kb,
-                address=places["source"] + b * rows * kb * 128,
-                wait=_READY << 1 if b else 0,
-                signal=_READY,
-            )
-            p.emit(
-                Opcode.QUANTISE,
-                source=0,
-                destination=b * rows * kb,
-                blocks=kb,
-                rows=RowSelect.ALL,
-                wait=_READY,
-                signal=_READY << 1,
-            )
+    def prepare(p: Program, start: int) -> None:
         p.emit(
             Opcode.LOAD,
             source=LoadSource.ROW,
             target=Target.ROWS,
             destination=0,
-            blocks=result_blocks,
+            blocks=kb,
+            address=places["source"] + start * kb * 128,
+            signal=_READY,
+        )
+        p.emit(
+            Opcode.QUANTISE,
+            source=0,
+            destination=start * kb,
+            blocks=kb,
+            rows=RowSelect.ALL,
+            wait=_READY,
+            signal=_READY << 1,
+        )
+        p.emit(
+            Opcode.LOAD,  # the result starts at zero; the last piece's counts
+            source=LoadSource.CONSTANT,
+            target=Target.ROWS,
+            destination=0,
+            blocks=rows * result_blocks,
             address=places["zeros"],
             wait=_READY << 1,
         )
@@ -151,19 +152,27 @@ def build_gemm(
     def dump(p: Program) -> None:
         p.emit(Opcode.STORE, source=0, blocks=result_blocks, address=places["result"])
 
-    programs = {f.__name__: program(body=f) for f in (prepare, product, dump)}
-    addresses = {}
-    for name, code in programs.items():
-        addresses[name] = at
+    piece = min(rows, config.row_blocks // kb)
+    starts = range(0, batches * rows, piece)
+    codes = [program(body=partial(prepare, start=start)) for start in starts]
+    codes += [program(body=product), program(body=dump)]
+    addresses = []
+    for code in codes:
+        addresses.append(at)
         at = -(-(at + len(code)) // _ALIGN) * _ALIGN
     memory = np.zeros(at + _ALIGN, np.uint8)
-    for name, code in programs.items():
-        memory[addresses[name] : addresses[name] + len(code)] = np.frombuffer(code, np.uint8)
+    for address, code in zip(addresses, codes, strict=True):
+        memory[address : address + len(code)] = np.frombuffer(code, np.uint8)
     memory[places["source"] : places["source"] + padded.nbytes] = padded.view(np.uint8).reshape(-1)
     memory[places["tape"] : places["tape"] + tape.size] = tape
     return GemmJob(
         memory,
-        **addresses,
+        prepare=tuple(
+            (address, min(piece, batches * rows - start))
+            for address, start in zip(addresses, starts, strict=False)
+        ),
+        product=addresses[-2],
+        dump=addresses[-1],
         descriptor=places["descriptor"],
         result=places["result"],
         rows=rows,

@@ -1,11 +1,13 @@
 """Runs a bare matrix product on a chip and on the golden model, and measures it."""
 
+from collections import Counter as Counters
 from time import perf_counter
 
 import numpy as np
 
-from compiler.gemm import build_gemm
-from hdl.config import Config
+from compiler.gemm import GemmJob, build_gemm
+from hdl.config import BLOCK, Config
+from hdl.isa import Counter
 from runtime.chip import ChipMaker
 from runtime.descriptor import StepSegment, encode_descriptor
 from runtime.golden_chip import GoldenChip
@@ -13,6 +15,31 @@ from runtime.metrics import step_metrics
 from runtime.work import StepWork
 
 __all__ = ["run_gemm"]
+
+
+def _run_job(
+    config: Config, make_chip: ChipMaker, job: GemmJob
+) -> tuple[dict[Counter, int], float, np.ndarray]:
+    """Counters and seconds of the product, and the result's bytes."""
+    memory = job.memory.copy()
+    chip = make_chip(config, memory)
+
+    def run(program: int, rows: int) -> dict[Counter, int]:
+        # Rows are one sequence at position 0; nothing here reads its page table.
+        segment = StepSegment([0] * rows, 0, 1, 2, 0)
+        words = encode_descriptor([segment], result=0, store_logits=False).view(np.uint8)
+        memory[job.descriptor : job.descriptor + words.size] = words
+        return chip.run(program, job.descriptor)
+
+    for program, rows in job.prepare:
+        run(program, rows)
+    start = perf_counter()
+    counters = run(job.product, job.rows)
+    seconds = perf_counter() - start
+    run(job.dump, job.rows)
+    chip.close()
+    size = job.rows * job.result_blocks * 128
+    return counters, seconds, memory[job.result : job.result + size].copy()
 
 
 def run_gemm(
@@ -31,35 +58,30 @@ def run_gemm(
     """
     activations = rng.standard_normal((m, k), np.float32)
     weights = rng.standard_normal((n, k), np.float32)
-    job = build_gemm(config, activations, weights, repeat)
-    # Rows are one sequence at position 0; nothing here reads its page table.
-    segment = StepSegment([0] * job.rows, 0, 1, 2, 0)
-    words = encode_descriptor([segment], result=0, store_logits=False).view(np.uint8)
-    results, counters, seconds = [], {}, 0.0
-    for maker in (make_chip, GoldenChip):
-        memory = job.memory.copy()
-        memory[job.descriptor : job.descriptor + words.size] = words
-        chip = maker(config, memory)
-        chip.run(job.prepare, job.descriptor)
-        start = perf_counter()
-        found = chip.run(job.product, job.descriptor)
-        if maker is make_chip:
-            counters, seconds = found, perf_counter() - start
-        chip.run(job.dump, job.descriptor)
-        size = job.rows * job.result_blocks * 128
-        results.append(memory[job.result : job.result + size].copy())
-        chip.close()
+    # Rows that fit on chip at a time, in whole batches; each slice is measured alone and added.
+    room = max(1, config.activation_blocks // -(-k // BLOCK))
+    room = room // config.row_capacity * config.row_capacity or room
+    counters: Counters[Counter] = Counters()
+    seconds, exact, tape_bytes = 0.0, True, 0
+    for start in range(0, m, room):
+        job = build_gemm(config, activations[start : start + room], weights, repeat)
+        found, elapsed, result = _run_job(config, make_chip, job)
+        _, _, golden = _run_job(config, GoldenChip, job)
+        counters.update(found)
+        seconds += elapsed
+        exact = exact and bool(np.array_equal(result, golden))
+        tape_bytes = job.tape_bytes
     macs = repeat * m * k * n
-    moved = repeat * job.tape_bytes
+    moved = repeat * tape_bytes
     bound = max(-(-moved // config.port_bytes), -(-macs // (config.rows * config.cols)))
     work = StepWork(moved, 0, 0, 0, 0, macs, bound)
-    cycles = sum(v for c, v in counters.items() if c.name == "CYCLES")
+    cycles = counters[Counter.CYCLES]
     return {
         "workload": f"gemm {m}x{k}x{n} x {repeat}",
         "phase": "decode" if m == 1 else "prefill",
         "rows": m,
         "outputs": n,
-        "bit_exact": bool(np.array_equal(results[0], results[1])),
+        "bit_exact": exact,
         "simulated_cycles_per_second": cycles / seconds if cycles else None,
         **step_metrics(config, work, counters),
     }

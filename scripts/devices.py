@@ -31,13 +31,17 @@ def compiled(checkpoint: Checkpoint, config: Config, **options) -> Image:
 def chip_maker(
     device: DeviceName, config: Config, timing: MemoryTiming | None = None, seed: int = 0
 ) -> ChipMaker:
-    """How to make a chip of this kind; builds the simulator if need be."""
+    """How to make a chip of this kind.
+
+    The simulator is built, if need be, when the first chip is made: what is wrong with a model or a
+    shape is said before.
+    """
     if device is DeviceName.golden:
         return GoldenChip
-    with bar(f"simulator for preset {config.name}") as progress:
-        library = build_chip(config, progress)
 
     def make(config: Config, memory) -> RtlChip:
+        with bar(f"simulator for preset {config.name}") as progress:
+            library = build_chip(config, progress)
         return RtlChip(config, memory, library=library, timing=timing, seed=seed)
 
     return make

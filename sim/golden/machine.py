@@ -106,6 +106,8 @@ class GoldenChip:
         self.kv: KVCache | None = None
         self.semaphores = [0] * SEMAPHORES
         with np.errstate(all="ignore"):
+            # The program starts on a beat; a beat may hold several of its words.
+            span(self.memory, program, _WORD_BYTES, self.config.port_bytes)
             for index in range(_PROGRAM_LIMIT):
                 try:
                     if self._execute(program + _WORD_BYTES * index):
@@ -117,7 +119,7 @@ class GoldenChip:
 
     def _execute(self, address: int) -> bool:
         """One instruction; True for END."""
-        data = span(self.memory, address, _WORD_BYTES, self.config.port_bytes)
+        data = span(self.memory, address, _WORD_BYTES)
         try:
             opcode, operands = decode(int.from_bytes(data.tobytes(), "little"))
         except ValueError as error:

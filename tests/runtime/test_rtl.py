@@ -173,6 +173,37 @@ def test_on_chip_kv():
     assert not device.memory[image.memory.kv_base : image.memory.kv_base + 4096].any()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rows": 16, "cols": 16, "port_bytes": 8, "lanes": 8, "page_slots": 8, "tape_beats": 256},
+        {"rows": 32, "cols": 32, "port_bytes": 32, "lanes": 16, "tape_beats": 256},
+        {
+            "rows": 8,
+            "cols": 32,
+            "port_bytes": 8,
+            "lanes": 2,
+            "row_group": 2,
+            "panel_ring": 2,
+            "tape_beats": 256,
+        },
+    ],
+    ids=["8-byte-port", "32-byte-port", "two-lanes"],
+)
+def test_other_shapes(change):
+    """Chips that are no preset: other ports, lanes, slots and rings."""
+    config = replace(PRESETS["tiny"], name="other", row_capacity=12, **change)
+    library = build_chip(config)
+
+    def make(config, memory):
+        return RtlChip(config, memory, library=library)
+
+    rng = np.random.default_rng(3)
+    shape = LayerShape(64, 96, 4, 2, 40)
+    assert run_layer(config, make, shape, context=50, sequences=2, chunk=3, rng=rng)["bit_exact"]
+    assert run_gemm(config, make, 20, 100, 70, 2, rng)["bit_exact"]
+
+
 class Faulty:
     """A device with one sequence of a few tokens, to break and to check after."""
 

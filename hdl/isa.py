@@ -12,6 +12,7 @@ from hdl.enums import Enum
 
 __all__ = [
     "DESCRIPTOR_MAGIC",
+    "IDENTITY",
     "INSTRUCTION_BITS",
     "SEMAPHORES",
     "Counter",
@@ -386,10 +387,14 @@ class Fault(Enum, shape=8):
     TAPE_LEFT = 12  # END with tape words unread
 
 
+IDENTITY = 0x53524E31
+"""What HostRegister.IDENTITY reads: "SRN1"."""
+
+
 class HostRegister(Enum, shape=12):
     """AXI4-Lite byte addresses; 32-bit registers. RO, WO, RW as the text says."""
 
-    IDENTITY = 0x000  # RO 0x53524E31
+    IDENTITY = 0x000  # RO the constant IDENTITY
     VERSION = 0x004  # RO
     CONTROL = 0x008  # WO bit 0 doorbell, bit 1 interrupt acknowledge, bit 2 abort
     STATUS = 0x00C  # RO bit 0 busy, bit 1 done, bit 2 fault (1 and 2 until the next doorbell)

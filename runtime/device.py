@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compiler.image import Image
+from compiler.layout import blocks_of
 from hdl.config import BLOCK, Config
 from hdl.isa import RESULT_TOKEN_BYTES, Counter
 from runtime.chip import ChipMaker, Progress
@@ -107,7 +108,7 @@ class Device:
         tokens = result[: 4 * outputs].view("<u4").astype(np.int64)
         table = None
         if logits:
-            stride = -(-self.vocab // BLOCK) * BLOCK
+            stride = blocks_of(self.vocab) * BLOCK
             data = result[RESULT_TOKEN_BYTES : RESULT_TOKEN_BYTES + outputs * stride * 4]
             table = data.view("<f4").reshape(outputs, stride)[:, : self.vocab].copy()
         return StepResult(tokens, table, counters, rows)

@@ -6,7 +6,8 @@ from time import perf_counter
 import numpy as np
 
 from compiler.gemm import GemmJob, build_gemm
-from hdl.config import BLOCK, Config
+from compiler.layout import blocks_of
+from hdl.config import Config
 from hdl.isa import Counter
 from runtime.chip import ChipMaker
 from runtime.descriptor import StepSegment, encode_descriptor
@@ -59,7 +60,7 @@ def run_gemm(
     activations = rng.standard_normal((m, k), np.float32)
     weights = rng.standard_normal((n, k), np.float32)
     # Rows that fit on chip at a time, in whole batches; each slice is measured alone and added.
-    room = max(1, config.activation_blocks // -(-k // BLOCK))
+    room = max(1, config.activation_blocks // blocks_of(k))
     room = room // config.row_capacity * config.row_capacity or room
     counters: Counters[Counter] = Counters()
     seconds, exact, tape_bytes = 0.0, True, 0

@@ -10,7 +10,8 @@ from compiler.checkpoint.model import Checkpoint, LlamaConfig, tensor_shapes
 from compiler.compile import compile_checkpoint
 from compiler.errors import UserError
 from compiler.image import Image
-from hdl.config import PAGE_TOKENS, Config
+from compiler.layout import blocks_of
+from hdl.config import BLOCK, PAGE_TOKENS, Config
 from hdl.isa import Counter
 from runtime.chip import ChipMaker, Progress
 from runtime.device import Device, RowRequest
@@ -58,7 +59,7 @@ def _fill(device: Device, context: int, sequences: int, rows: np.ndarray, seed: 
     """Random rows in, sequences of ``context`` random tokens in the KV cache."""
     rng = np.random.default_rng(seed)
     map, model = device.map, device.image.manifest["model"]
-    blocks = -(-model["dim"] // 32)
+    blocks = blocks_of(model["dim"])
     padded = np.zeros((len(rows), blocks * 32), np.float32)
     padded[:, : model["dim"]] = rows
     device.memory[map.rows_in : map.rows_in + padded.nbytes] = padded.view(np.uint8).reshape(-1)
@@ -78,13 +79,13 @@ def _fill(device: Device, context: int, sequences: int, rows: np.ndarray, seed: 
 def _kv_halves(device: Device) -> np.ndarray:
     """All K and V halves in the cache, bytes: (halves, elements then 32 scales)."""
     map, model = device.map, device.image.manifest["model"]
-    half = PAGE_TOKENS * 32 * -(-model["head_dim"] // 32) + PAGE_TOKENS
+    half = PAGE_TOKENS * BLOCK * blocks_of(model["head_dim"]) + PAGE_TOKENS
     count = map.kv_pages * model["kv_heads"] * 2
     return device.memory[map.kv_base : map.kv_base + count * half].reshape(count, half)
 
 
 def _rows_out(device: Device, count: int) -> np.ndarray:
-    blocks = -(-device.image.manifest["model"]["dim"] // 32)
+    blocks = blocks_of(device.image.manifest["model"]["dim"])
     at = device.map.rows_out
     return device.memory[at : at + count * blocks * 128].copy()
 

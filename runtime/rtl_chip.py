@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 
 import hdl
+from hdl.accelerator import Accelerator
 from hdl.config import Config
-from hdl.isa import Counter, DescriptorError, Fault, HostRegister, Unit
+from hdl.emit import emit_verilog
+from hdl.isa import IDENTITY, Counter, DescriptorError, Fault, HostRegister, Unit
 from runtime.chip import DeviceFault, Progress
 from sim.verilated.build import BuildConfig, build, cached_verilog
 from sim.verilated.library import MemoryTiming, SimulatedChip
@@ -16,7 +18,6 @@ __all__ = ["RtlChip", "build_chip"]
 
 _CHUNK_CYCLES = 50_000
 _WATCHDOG_CYCLES = 1_000_000
-_IDENTITY = 0x53524E31
 TOP = "serrano"
 
 
@@ -26,10 +27,6 @@ def build_chip(
     """The simulator of a chip as a shared library, built if it is not in the cache."""
 
     def make() -> str:
-        # Imported where needed: a chip that was built before starts without them.
-        from hdl.accelerator import Accelerator
-        from hdl.emit import emit_verilog
-
         return emit_verilog(Accelerator(config), TOP)
 
     progress("writing Verilog", 0.0)
@@ -63,7 +60,7 @@ class RtlChip:
         self._sim = SimulatedChip(library, memory, timing or MemoryTiming(), seed=seed)
         self._sim.reset()
         found = self._sim.read(HostRegister.IDENTITY.value)
-        if found != _IDENTITY:
+        if found != IDENTITY:
             raise RuntimeError(f"the chip's identity register reads {found:#x}")
         self._write_pair("MEMORY_BASE", 0)
         self._write_pair("MEMORY_LIMIT", memory.size)

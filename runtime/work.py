@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compiler.image import Image
+from compiler.layout import blocks_of
 from hdl.config import BLOCK, PAGE_TOKENS, Config
 
 __all__ = ["StepWork", "step_work"]
@@ -49,7 +50,7 @@ def step_work(image: Image, segments: Sequence[tuple[int, int, int]], *, logits:
     with_head = image.manifest["with_head"]
     dim, hidden, heads, kv_heads = m["dim"], m["hidden"], m["heads"], m["kv_heads"]
     head_dim, layers, vocab = m["head_dim"], m["layers"], m["vocab"]
-    head_blocks = -(-head_dim // BLOCK)
+    head_blocks = blocks_of(head_dim)
     token_bytes = 2 * kv_heads * layers * (BLOCK * head_blocks + 1)
     rows = sum(n for _, n, _ in segments)
     outputs = sum(o for _, _, o in segments)
@@ -64,7 +65,7 @@ def step_work(image: Image, segments: Sequence[tuple[int, int, int]], *, logits:
         seen = n * position + n * (n + 1) // 2  # tokens that the rows attend to, in all
         macs += layers * 2 * heads * head_dim * seen
 
-    row_bytes = -(-dim // BLOCK) * 128
+    row_bytes = blocks_of(dim) * 128
     tape = image.sections["tape"].size
     kv_read = pages * PAGE_TOKENS * token_bytes
     kv_write = rows * token_bytes

@@ -7,11 +7,10 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hdl.config import Config
 from hdl.control.axi_lite import AXI4LiteSlave, axi4_lite_signature
 from hdl.interfaces import ADDRESS_BITS, INDEX_BITS
-from hdl.isa import Counter, Fault, HostRegister, Unit
+from hdl.isa import IDENTITY, Counter, Fault, HostRegister, Unit
 
 __all__ = ["HostRegisters"]
 
-IDENTITY = 0x53524E31
 VERSION = 1
 
 

@@ -10,7 +10,7 @@ from compiler.layout import blocks_of
 from compiler.program import Program
 from compiler.tape import block_tiles, pack_matrix
 from hdl.config import BLOCK, Config
-from hdl.isa import LoadSource, ModelRegister, Opcode, RowSelect, Target
+from hdl.isa import LoadSource, Opcode, RowSelect, Target
 
 __all__ = ["GemmJob", "build_gemm"]
 
@@ -100,8 +100,6 @@ def build_gemm(
 
     def program(*, body) -> bytes:
         p = Program()
-        p.emit(Opcode.SET, register=ModelRegister.VOCABULARY, value=1 << 19)
-        p.emit(Opcode.SET, register=ModelRegister.CONTEXT, value=1 << 19)
         body(p)
         p.emit(Opcode.END)
         return p.to_bytes()

@@ -59,7 +59,7 @@ def model_registers(layout: Layout, memory) -> dict[ModelRegister, int]:
     }
 
 
-def _load_norm(p: Program, layout: Layout, memory) -> None:
+def _load_norm(p: Program, layout: Layout, memory, *, signal=CONSTANTS_READY) -> None:
     """Ask for the next norm weights, if there are any more."""
     if p.norms_loaded == p.norms_wanted:
         return
@@ -72,7 +72,7 @@ def _load_norm(p: Program, layout: Layout, memory) -> None:
         blocks=layout.dim_blocks,
         address=memory.norms + index * layout.dim_blocks * 128,
         wait=NORM_SLOT_FREE if index >= 2 else 0,
-        signal=CONSTANTS_READY,
+        signal=signal,
     )
     p.norms_loaded += 1
 
@@ -163,9 +163,11 @@ def step_program(layout: Layout, memory, *, with_head: bool = True) -> Program:
     """
     m = layout.model
     p = Program(norms_wanted=2 * m.layers + (1 if with_head else 0))
+    # What does not depend on the step comes first: it starts while the descriptor is read.
+    p.emit(Opcode.TAPE, address=memory.tape, block_tiles=memory.tape_block_tiles)
+    _load_norm(p, layout, memory, signal=0)  # the rows, behind it, signal for both
     for register, value in model_registers(layout, memory).items():
         p.emit(Opcode.SET, register=register, value=value)
-    p.emit(Opcode.TAPE, address=memory.tape, block_tiles=memory.tape_block_tiles)
     p.emit(Opcode.PREPARE)
     p.emit(
         Opcode.LOAD,
@@ -174,8 +176,8 @@ def step_program(layout: Layout, memory, *, with_head: bool = True) -> Program:
         destination=0,
         blocks=layout.dim_blocks,
         address=memory.embedding if with_head else memory.rows_in,
+        signal=CONSTANTS_READY,
     )
-    _load_norm(p, layout, memory)
     p.emit(
         Opcode.LOAD,
         source=LoadSource.POSITION,

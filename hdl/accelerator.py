@@ -90,13 +90,15 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             port.base.eq(control.base),
             port.limit.eq(control.limit),
+            port.window.eq(control.window),
             port.abort.eq(control.port_abort),
             control.port_idle.eq(port.idle),
             control.tape_left.eq(tape.left),
         ]
 
         # Memory port
-        connect(m, control.memory, port.control)
+        connect(m, control.descriptor, port.descriptor)
+        connect(m, control.program, port.program)
         connect(m, kv.walk, port.walk)
         connect(m, load.memory, port.load)
         connect(m, kv.pages, port.pages)
@@ -149,7 +151,7 @@ class Accelerator(wiring.Component):
         beats = {
             Counter.READ_TAPE_BEATS: port.tape_beat,
             Counter.READ_KV_BEATS: port.pages_beat,
-            Counter.READ_PROGRAM_BEATS: port.control_beat,
+            Counter.READ_PROGRAM_BEATS: port.descriptor_beat | port.program_beat,
             Counter.READ_ROW_BEATS: port.load_beat,
             Counter.READ_WALK_BEATS: port.walk_beat,
             Counter.WRITE_KV_BEATS: port.kv_beat,
@@ -161,6 +163,8 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             events[Counter.PORT_BUSY.value].eq(Cat(*reads).any()),
             events[Counter.FEED_ROWS.value].eq(matrix.fed),
+            events[Counter.ARRAY_FIRST.value].eq(matrix.fed),
+            events[Counter.ARRAY_LAST.value].eq(matrix.fed),
             control.progress.eq(Cat(*beats.values()).any()),
         ]
         return m

@@ -34,6 +34,7 @@ ROW_BITS = 7  # 0 .. 64
 POSITION_BITS = 20
 TOKEN_BITS = 20
 BLOCK_ADDRESS_BITS = 20
+READ_WINDOW_BITS = 12  # beats
 INDEX_BITS = 20  # of an instruction in the program
 
 

@@ -12,6 +12,7 @@ from hdl.enums import Enum
 
 __all__ = [
     "DESCRIPTOR_MAGIC",
+    "DESCRIPTOR_READ_BEATS",
     "IDENTITY",
     "INSTRUCTION_BITS",
     "SEMAPHORES",
@@ -338,16 +339,18 @@ def disassemble(word: int) -> str:
 #   5  checksum: all words of the descriptor, this one taken as 0, sum to it modulo 2**32
 #   6  result address, low word (beat aligned)
 #   7  result address, high word
-#   8 + r                token of row r                                  (rows words)
-#   then                 output list: row index, ascending               (outputs words)
-#   then a segment:      8 words each
+#   8 + 8 s              segment s: 8 words                             (8 x segments words)
 #      0 rows, 1 first position, 2 owner, 3 pages in its table,
 #      4 page table address low, 5 high (beat aligned), 6, 7 zero
+#   then                 token of row r                                 (rows words)
+#   then                 output list: row index, ascending              (outputs words)
+# The chip reads DESCRIPTOR_READ_BEATS beats in any case: they must lie in its memory.
 # Result at the result address: token ids, one 32-bit word an output row, padded to 256 bytes; then,
 # where asked for, logits: FP32, row-major, rows of ceil(vocabulary / 32) * 32.
 DESCRIPTOR_MAGIC = 0x314E5253  # "SRN1"
 DESCRIPTOR_HEADER_WORDS = 8
 DESCRIPTOR_SEGMENT_WORDS = 8
+DESCRIPTOR_READ_BEATS = 16
 FLAG_STORE_LOGITS = 1
 RESULT_TOKEN_BYTES = 256
 
@@ -416,6 +419,9 @@ class HostRegister(Enum, shape=12):
     FAULT_ADDRESS_HIGH = 0x04C  # RO
     CONFIG_ARRAY = 0x050  # RO rows, cols, port_bytes, lanes: 8 bits each
     CONFIG_LIMITS = 0x054  # RO row_capacity (16), max_head_dim (16)
+    READ_WINDOW = (
+        0x058  # RW beats asked for ahead of memory (set a little above its latency); 0 = all
+    )
     COUNTERS = 0x400  # RO Counter c: low word at + 8 c, high word at + 8 c + 4
 
 
@@ -448,3 +454,5 @@ class Counter(Enum, shape=6):
     FEED_ROWS = 23  # activation rows fed to the array: rows x cols MACs each
     INSTRUCTIONS = 24
     PORT_BUSY = 25  # cycles with a read beat
+    ARRAY_FIRST = 26  # CYCLES when the array took its first row; 0 if it took none
+    ARRAY_LAST = 27  # CYCLES when it took its last

@@ -49,12 +49,11 @@ def encode_descriptor(
         0,
         result & 0xFFFFFFFF,
         result >> 32,
-        *tokens,
-        *outputs,
     ]
-    assert len(words) == DESCRIPTOR_HEADER_WORDS + len(tokens) + len(outputs)
+    assert len(words) == DESCRIPTOR_HEADER_WORDS
     for s in segments:
         low, high = s.table & 0xFFFFFFFF, s.table >> 32
         words += [len(s.tokens), s.position, s.owner, s.pages, low, high, 0, 0]
+    words += [*tokens, *outputs]
     words[5] = -sum(words) & 0xFFFFFFFF
     return np.array(words, np.uint32)

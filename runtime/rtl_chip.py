@@ -9,6 +9,7 @@ import hdl
 from hdl.accelerator import Accelerator
 from hdl.config import Config
 from hdl.emit import emit_verilog
+from hdl.interfaces import READ_WINDOW_BITS
 from hdl.isa import IDENTITY, Counter, DescriptorError, Fault, HostRegister, Unit
 from runtime.chip import DeviceFault, Progress
 from sim.verilated.build import BuildConfig, build, cached_verilog
@@ -66,6 +67,9 @@ class RtlChip:
         self._write_pair("MEMORY_LIMIT", memory.size)
         self._write(HostRegister.WATCHDOG, _WATCHDOG_CYCLES)
         self._write(HostRegister.INTERRUPT_ENABLE, 1)
+        timing = timing or MemoryTiming()
+        window = timing.latency + config.burst_beats // 2
+        self._write(HostRegister.READ_WINDOW, min(window, (1 << READ_WINDOW_BITS) - 1))
 
     @property
     def cycles(self) -> int:

@@ -14,6 +14,7 @@ from hdl.control.registers import HostRegisters
 from hdl.control.semaphores import SemaphoreFile
 from hdl.interfaces import (
     ADDRESS_BITS,
+    READ_WINDOW_BITS,
     ROW_BITS,
     fault_signature,
     instruction_signature,
@@ -38,8 +39,9 @@ _QUIET_CYCLES = 8  # all units idle for so long: nothing is on its way between t
 class Controller(wiring.Component):
     """Runs one step for each doorbell.
 
-    A step: clear counters and semaphores, read the descriptor, dispatch the program, and after END
-    wait until every unit and the memory port are idle. A fault of anyone, the watchdog or the
+    A step: clear counters and semaphores, read descriptor and program side by side, dispatch (what
+    depends on the step only when the descriptor is found good), and after END wait until every
+    unit and the memory port are idle. A fault of anyone, the watchdog or the
     host's abort stops it: ``unit_reset`` is held until the memory port has drained, the first
     fault is kept in the record, and the next doorbell starts afresh. A doorbell while busy is
     ignored.
@@ -51,6 +53,8 @@ class Controller(wiring.Component):
         Level: a step has ended, enabled and not acknowledged.
     base, limit : Out(40)
         Window of legal memory addresses.
+    window : Out(READ_WINDOW_BITS)
+        Beats that may be asked for ahead of memory.
     tape, load, matrix, vector, kv : Out(instruction_signature)
     semaphore_tape, ... : In(semaphore_signature)
     fault_port, fault_tape, ... : In(fault_signature)
@@ -63,7 +67,7 @@ class Controller(wiring.Component):
     unit_reset : Out(1), port_abort : Out(1)
         Resets every unit; makes the memory port drop what it has on its way.
     model, step : Out; rows, segments, outputs : In(read_port)
-    memory : Out(read_client)
+    descriptor, program : Out(read_client)
     """
 
     def __init__(self, config: Config):
@@ -75,6 +79,7 @@ class Controller(wiring.Component):
                 "irq": Out(1),
                 "base": Out(ADDRESS_BITS),
                 "limit": Out(ADDRESS_BITS),
+                "window": Out(READ_WINDOW_BITS),
                 **{n: Out(instruction_signature()) for n in names},
                 **{f"semaphore_{n}": In(semaphore_signature()) for n in names},
                 **{f"fault_{n}": In(fault_signature()) for n in FAULT_SOURCES},
@@ -90,7 +95,8 @@ class Controller(wiring.Component):
                 "rows": In(read_port(6, row_entry())),
                 "segments": In(read_port(6, segment_entry())),
                 "outputs": In(read_port(6, ROW_BITS)),
-                "memory": Out(read_client(config)),
+                "descriptor": Out(read_client(config)),
+                "program": Out(read_client(config)),
             }
         )
 
@@ -112,29 +118,21 @@ class Controller(wiring.Component):
         for name in ("rows", "segments", "outputs"):
             connect(m, flipped(getattr(self, name)), getattr(descriptor, name))
         connect(m, flipped(self.bus), registers.bus)
+        connect(m, flipped(self.descriptor), descriptor.memory)
+        connect(m, flipped(self.program), dispatch.memory)
         m.d.comb += [
             self.base.eq(registers.base),
             self.limit.eq(registers.limit),
+            self.window.eq(registers.window),
             self.model.eq(dispatch.model),
             self.step.eq(descriptor.step),
             descriptor.address.eq(registers.descriptor),
             dispatch.program.eq(registers.program),
+            dispatch.asked.eq(descriptor.asked),
+            dispatch.tables.eq(descriptor.good),
             registers.counter_data.eq(counters.data),
             counters.index.eq(registers.counter_index),
         ]
-
-        # One read client for two readers, never at work at the same time
-        reading = Signal()  # 0: descriptor, 1: program
-        request = self.memory.request
-        for i, client in enumerate((descriptor.memory, dispatch.memory)):
-            with m.If(reading == i):
-                m.d.comb += [
-                    request.valid.eq(client.request.valid),
-                    request.payload.eq(client.request.payload),
-                    client.request.ready.eq(request.ready),
-                    client.data.valid.eq(self.memory.data.valid),
-                ]
-            m.d.comb += client.data.payload.eq(self.memory.data.payload)
 
         running, quiet = Signal(), Signal()
         watch = Signal(32)  # cycles without progress
@@ -163,7 +161,7 @@ class Controller(wiring.Component):
         with m.FSM() as fsm:
             m.d.comb += [running.eq(~fsm.ongoing("IDLE")), registers.busy.eq(running)]
             with m.State("IDLE"):
-                m.d.sync += [reading.eq(0), quiet_cycles.eq(0)]
+                m.d.sync += quiet_cycles.eq(0)
                 m.d.comb += reset.eq(1)  # every step starts from reset
                 with m.If(registers.doorbell):
                     m.d.comb += [counters.clear.eq(1), semaphores.clear.eq(1)]
@@ -171,15 +169,8 @@ class Controller(wiring.Component):
                     m.d.sync += [registers.done.eq(0), self.irq.eq(0)]
                     m.next = "START"
             with m.State("START"):
-                m.d.comb += descriptor.start.eq(1)
-                m.next = "DESCRIPTOR"
-            with m.State("DESCRIPTOR"):
-                with m.If(record.found):
-                    m.next = "ABORT"
-                with m.Elif(descriptor.done & (descriptor.error == DescriptorError.NONE)):
-                    m.d.comb += dispatch.start.eq(1)
-                    m.d.sync += reading.eq(1)
-                    m.next = "RUN"
+                m.d.comb += [descriptor.start.eq(1), dispatch.start.eq(1)]
+                m.next = "RUN"
             with m.State("RUN"):
                 with m.If(dispatch.ended & ~self.active.any() & self.port_idle):
                     with m.If(~quiet):
@@ -198,24 +189,23 @@ class Controller(wiring.Component):
 
     def _fault_record(self, m, registers, descriptor, dispatch, semaphores, watch, quiet):
         """Collects every reason to stop; returns the record."""
-        model = self.model
-        written, register = dispatch.model_written, dispatch.model_register
+        model, written = self.model, dispatch.written
         own = [  # condition, cause, detail: the controller's own reasons
             (
-                descriptor.done & (descriptor.error != DescriptorError.NONE),
+                descriptor.error != DescriptorError.NONE,
                 Fault.BAD_DESCRIPTOR,
                 descriptor.error,
             ),
             (
-                written
-                & (register == ModelRegister.VOCABULARY.value)
+                descriptor.good
+                & written[ModelRegister.VOCABULARY.value]
                 & (descriptor.last_token >= model.vocabulary),
                 Fault.BAD_DESCRIPTOR,
                 DescriptorError.TOKEN,
             ),
             (
-                written
-                & (register == ModelRegister.CONTEXT.value)
+                descriptor.good
+                & written[ModelRegister.CONTEXT.value]
                 & (descriptor.last_position >= model.context),
                 Fault.BAD_DESCRIPTOR,
                 DescriptorError.POSITION,

@@ -14,7 +14,8 @@ _BITS = 48
 class Counters(wiring.Component):
     """Counts the cycles in which each event bit is set while ``enable`` is.
 
-    Events are registered once before they count. Reads take one cycle.
+    Events are registered once before they count. Reads take one cycle. ARRAY_FIRST and ARRAY_LAST
+    take the value of CYCLES at their first and last event instead.
 
     Members
     -------
@@ -48,7 +49,13 @@ class Counters(wiring.Component):
             with m.If(self.clear):
                 m.d.sync += count.eq(0)
             with m.Elif(events[counter.value]):
-                m.d.sync += count.eq(count + 1)
+                if counter is Counter.ARRAY_FIRST:
+                    with m.If(count == 0):
+                        m.d.sync += count.eq(counts[Counter.CYCLES.value])
+                elif counter is Counter.ARRAY_LAST:
+                    m.d.sync += count.eq(counts[Counter.CYCLES.value])
+                else:
+                    m.d.sync += count.eq(count + 1)
         halves = Array([half for count in counts for half in (count[:32], count[32:])])
         m.d.sync += self.data.eq(halves[self.index])
         return m

@@ -20,6 +20,7 @@ from hdl.interfaces import (
 from hdl.isa import (
     DESCRIPTOR_HEADER_WORDS,
     DESCRIPTOR_MAGIC,
+    DESCRIPTOR_READ_BEATS,
     DESCRIPTOR_SEGMENT_WORDS,
     FLAG_STORE_LOGITS,
     DescriptorError,
@@ -31,15 +32,22 @@ __all__ = ["DescriptorReader"]
 class DescriptorReader(wiring.Component):
     """Reads the descriptor, checks it whole, fills row, segment and output tables.
 
-    Latency: about two memory latencies and a cycle for each word and row. Errors are found in the
-    order header, checksum, output rows, segments ascending (see ``hdl/isa.py`` for the layout).
+    Latency: the memory's, a cycle for each word, about ten more. ``DESCRIPTOR_READ_BEATS`` are
+    asked for at once, the rest as soon as the header is in: with a wide port the latency of the
+    second request passes while the words of the first are taken. Errors are found in the order
+    header, checksum, segments ascending, output rows (see ``hdl/isa.py`` for the layout).
 
     Members
     -------
     start : In(1), address : In(40)
         Pulse with the descriptor's address.
-    done : Out(1), error : Out(8)
-        Pulse at the end; ``error`` is a DescriptorError (NONE: tables and ``step`` are good).
+    error : Out(8)
+        DescriptorError, not NONE for one cycle where it ends badly.
+    asked : Out(1)
+        Level, until reset: the header is good and the last beat is asked for; nobody who starts to
+        read now delays the descriptor.
+    good : Out(1)
+        Level, until reset: tables and ``step`` are whole and checked.
     step : Out(step_layout)
     last_token, last_position : Out
         Largest token and position of the step, for the model's limits.
@@ -54,8 +62,9 @@ class DescriptorReader(wiring.Component):
             {
                 "start": In(1),
                 "address": In(40),
-                "done": Out(1),
                 "error": Out(DescriptorError),
+                "asked": Out(1),
+                "good": Out(1),
                 "step": Out(step_layout()),
                 "last_token": Out(32),
                 "last_position": Out(POSITION_BITS),
@@ -69,9 +78,8 @@ class DescriptorReader(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         c, step = self._config, self.step
-        header_beats = 4 * DESCRIPTOR_HEADER_WORDS // c.port_bytes
-
-        m.submodules.reader = reader = WordReader(c, 32, depth=32, burst=16)
+        first = DESCRIPTOR_READ_BEATS
+        m.submodules.reader = reader = WordReader(c, 32, depth=2 * first, burst=first)
         connect(m, flipped(self.memory), reader.memory)
 
         def table(name, shape):
@@ -88,7 +96,6 @@ class DescriptorReader(wiring.Component):
             position_read.addr.eq(self.rows.address),
             self.rows.data.token.eq(token_read.data),
             self.rows.data.position.eq(position_read.data),
-            segment_read.addr.eq(self.segments.address),
             self.segments.data.eq(segment_read.data),
             output_read.addr.eq(self.outputs.address),
             self.outputs.data.eq(output_read.data),
@@ -112,21 +119,23 @@ class DescriptorReader(wiring.Component):
         with m.If(take):
             m.d.sync += [total.eq(total + word), index.eq(index + 1)]
 
-        def finish(error):
-            m.d.comb += self.done.eq(1)
-            m.d.comb += self.error.eq(error)
+        # Positions: the segment of the row that is taken now, its table read a cycle ahead
+        place, ahead = Signal(ROW_BITS), Signal(ROW_BITS)  # row in its segment; next to be read
+        position = Signal(POSITION_BITS)
+        m.d.comb += [
+            position.eq(segment_read.data.position + place),
+            ahead.eq(segment),
+            segment_read.addr.eq(Mux(self.good, self.segments.address, ahead)),
+        ]
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [index.eq(0), total.eq(0), body.eq(DescriptorError.NONE)]
-                m.d.sync += [row.eq(0), segment.eq(0)]
                 m.d.comb += [
                     reader.start.eq(self.start),
                     reader.address.eq(self.address),
-                    reader.count.eq(header_beats),
+                    reader.count.eq(first),
                 ]
                 with m.If(self.start):
-                    m.d.sync += [self.last_token.eq(0), self.last_position.eq(0)]
                     m.next = "HEADER"
 
             header = Signal(DescriptorError)
@@ -139,13 +148,7 @@ class DescriptorReader(wiring.Component):
 
                 with m.If(take), m.Switch(index):
                     with m.Case(0):
-                        m.d.sync += header.eq(
-                            Mux(
-                                word == DESCRIPTOR_MAGIC,
-                                DescriptorError.NONE,
-                                DescriptorError.MAGIC,
-                            )
-                        )
+                        bad(DescriptorError.MAGIC, word != DESCRIPTOR_MAGIC)
                     with m.Case(1):
                         m.d.sync += step.rows.eq(word)
                         bad(DescriptorError.ROWS, (word == 0) | (word > c.row_capacity))
@@ -169,62 +172,40 @@ class DescriptorReader(wiring.Component):
                         m.next = "REST"
 
             with m.State("REST"):
-                words = Signal(11)
+                beat_words = c.port_bytes // 4
+                words, beats = Signal(11), Signal(10)
                 m.d.comb += [
                     words.eq(
-                        step.rows + step.outputs + (step.segments << 3) + c.port_bytes // 4 - 1
+                        DESCRIPTOR_HEADER_WORDS
+                        + step.rows
+                        + step.outputs
+                        + step.segments * DESCRIPTOR_SEGMENT_WORDS
                     ),
-                    reader.start.eq(header == DescriptorError.NONE),
-                    reader.address.eq(self.address + 4 * DESCRIPTOR_HEADER_WORDS),
-                    reader.count.eq(words // (c.port_bytes // 4)),
+                    beats.eq((words + beat_words - 1) // beat_words),
+                    reader.start.eq((header == DescriptorError.NONE) & (beats > first)),
+                    reader.address.eq(self.address + first * c.port_bytes),
+                    reader.count.eq(beats - first),
                 ]
                 m.d.sync += index.eq(0)
                 with m.If(header != DescriptorError.NONE):
-                    finish(header)
-                    m.next = "IDLE"
+                    m.d.comb += self.error.eq(header)
+                    m.next = "DONE"
                 with m.Else():
-                    m.next = "TOKENS"
+                    m.d.sync += self.asked.eq(1)
+                    m.next = "SEGMENTS"
 
-            with m.State("TOKENS"):
+            with m.State("SEGMENTS"):
                 m.d.comb += [
                     ready.eq(1),
-                    token_write.addr.eq(index),
-                    token_write.data.eq(word),
-                    token_write.en.eq(take),
+                    segment_write.addr.eq(segment),
+                    segment_write.data.eq(entry),
                 ]
-                with m.If(take):
-                    with m.If(word > self.last_token):
-                        m.d.sync += self.last_token.eq(word)
-                    with m.If(index == step.rows - 1):
-                        m.d.sync += index.eq(0)
-                        m.next = "OUTPUTS"
-
-            with m.State("OUTPUTS"):
-                with m.If(index == step.outputs):
-                    m.d.sync += index.eq(0)
-                    m.next = "SEGMENT"
-                with m.Else():
-                    m.d.comb += [
-                        ready.eq(1),
-                        output_write.addr.eq(index),
-                        output_write.data.eq(word),
-                        output_write.en.eq(take),
-                    ]
-                    with m.If(take):
-                        m.d.sync += previous.eq(word)
-                        fail(
-                            DescriptorError.OUTPUT_ROW,
-                            (word >= step.rows) | ((index != 0) & (word <= previous)),
-                        )
-
-            with m.State("SEGMENT"):
-                m.d.comb += ready.eq(1)
                 with m.If(take), m.Switch(index):
                     with m.Case(0):
                         m.d.sync += [entry.rows.eq(word), entry.row.eq(row)]
                         m.d.sync += many.eq((word == 0) | (word > step.rows - row))
                     with m.Case(1):
-                        m.d.sync += [entry.position.eq(word), reserved.eq(0)]
+                        m.d.sync += entry.position.eq(word)
                         m.d.sync += high.eq(word[POSITION_BITS:] != 0)
                     with m.Case(2):
                         m.d.sync += entry.owner.eq(word)
@@ -251,38 +232,70 @@ class DescriptorReader(wiring.Component):
                         m.d.sync += reserved.eq(word != 0)
                     with m.Case(DESCRIPTOR_SEGMENT_WORDS - 1):
                         fail(DescriptorError.RESERVED, reserved | (word != 0))
-                        m.d.sync += index.eq(0)
-                        m.next = "SPREAD"
+                        m.d.comb += segment_write.en.eq(1)
+                        m.d.sync += [
+                            index.eq(0),
+                            row.eq(row + entry.rows),
+                            segment.eq(segment + 1),
+                        ]
+                        with m.If(segment == step.segments - 1):
+                            m.d.sync += segment.eq(0)
+                            m.next = "FIRST"
 
-            with m.State("SPREAD"):  # a position for each row of the segment
-                position = Signal(POSITION_BITS)
+            with m.State("FIRST"):  # segment 0 is read from the table
+                m.next = "ROWS"
+
+            with m.State("ROWS"):
                 m.d.comb += [
-                    position.eq(entry.position + index),
-                    position_write.addr.eq(row),
+                    ready.eq(1),
+                    token_write.addr.eq(index),
+                    token_write.data.eq(word),
+                    token_write.en.eq(take),
+                    position_write.addr.eq(index),
                     position_write.data.eq(position),
-                    position_write.en.eq(body == DescriptorError.NONE),
-                    segment_write.addr.eq(segment),
-                    segment_write.data.eq(entry),
-                    segment_write.en.eq(1),
+                    position_write.en.eq(take),
                 ]
-                m.d.sync += [index.eq(index + 1), row.eq(row + 1)]
-                with m.If(position > self.last_position):
-                    m.d.sync += self.last_position.eq(position)
-                with m.If((index == entry.rows - 1) | (body != DescriptorError.NONE)):
-                    m.d.sync += [index.eq(0), segment.eq(segment + 1)]
-                    with m.If(segment == step.segments - 1):
-                        m.next = "CHECK"
-                    with m.Else():
-                        m.next = "SEGMENT"
+                with m.If(take):
+                    with m.If(word > self.last_token):
+                        m.d.sync += self.last_token.eq(word)
+                    with m.If(position > self.last_position):
+                        m.d.sync += self.last_position.eq(position)
+                    m.d.sync += place.eq(place + 1)
+                    with m.If(place == segment_read.data.rows - 1):
+                        m.d.comb += ahead.eq(segment + 1)
+                        m.d.sync += [place.eq(0), segment.eq(ahead)]
+                    with m.If(index == step.rows - 1):
+                        m.d.sync += index.eq(0)
+                        m.next = "OUTPUTS"
+
+            with m.State("OUTPUTS"):
+                with m.If(index == step.outputs):
+                    m.next = "CHECK"
+                with m.Else():
+                    m.d.comb += [
+                        ready.eq(1),
+                        output_write.addr.eq(index),
+                        output_write.data.eq(word),
+                        output_write.en.eq(take),
+                    ]
+                    with m.If(take):
+                        m.d.sync += previous.eq(word)
+                        fail(
+                            DescriptorError.OUTPUT_ROW,
+                            (word >= step.rows) | ((index != 0) & (word <= previous)),
+                        )
 
             with m.State("CHECK"):
                 with m.If((total + checksum)[:32] != 0):
-                    finish(DescriptorError.CHECKSUM)
+                    m.d.comb += self.error.eq(DescriptorError.CHECKSUM)
                 with m.Elif(body != DescriptorError.NONE):
-                    finish(body)
+                    m.d.comb += self.error.eq(body)
                 with m.Elif(row != step.rows):
-                    finish(DescriptorError.SEGMENT_ROWS)
+                    m.d.comb += self.error.eq(DescriptorError.SEGMENT_ROWS)
                 with m.Else():
-                    finish(DescriptorError.NONE)
-                m.next = "IDLE"
+                    m.d.sync += self.good.eq(1)
+                m.next = "DONE"
+
+            with m.State("DONE"):  # until reset
+                pass
         return m

@@ -13,7 +13,16 @@ from hdl.interfaces import (
     model_layout,
     read_client,
 )
-from hdl.isa import INSTRUCTION_BITS, TABLE, Fault, ModelRegister, Opcode, Unit, instruction_layout
+from hdl.isa import (
+    INSTRUCTION_BITS,
+    TABLE,
+    Fault,
+    LoadSource,
+    ModelRegister,
+    Opcode,
+    Unit,
+    instruction_layout,
+)
 
 __all__ = ["QUEUES", "Dispatcher"]
 
@@ -27,16 +36,21 @@ class Dispatcher(wiring.Component):
     """Fetches a straight-line program, executes SET, and hands the rest to the queues.
 
     One instruction a cycle while the queues have room. An instruction for several units goes to
-    all of them in the same cycle. Stops at END (``ended``) or at a fault until reset.
+    all of them in the same cycle. SET, TAPE and LOAD of constants are the same in every step: they
+    go out as soon as the descriptor is ``asked`` for; the first of any other kind waits for
+    ``tables``.
+    Stops at END (``ended``) or at a fault until reset.
 
     Members
     -------
     start : In(1), program : In(40)
         Pulse with the program's byte address.
+    asked : In(1), tables : In(1)
+        Levels: the descriptor is asked for to its end; the step's header and tables are good.
     tape, load, matrix, vector, kv : Out(instruction_signature)
     model : Out(model_layout)
-    model_written : Out(1), model_register : Out(5)
-        Pulse behind a SET: ``model`` holds the new value.
+    written : Out(len(ModelRegister))
+        The registers of ``model`` that this program has set, in a bit each.
     ended : Out(1)
         END has been reached and the queues are empty.
     dispatched : Out(1)
@@ -52,10 +66,11 @@ class Dispatcher(wiring.Component):
             {
                 "start": In(1),
                 "program": In(40),
+                "asked": In(1),
+                "tables": In(1),
                 **{u.name.lower(): Out(instruction_signature()) for u in QUEUES},
                 "model": Out(model_layout()),
-                "model_written": Out(1),
-                "model_register": Out(5),
+                "written": Out(len(ModelRegister)),
                 "ended": Out(1),
                 "dispatched": Out(1),
                 "fault": Out(Fault),
@@ -100,7 +115,6 @@ class Dispatcher(wiring.Component):
         done = Signal()
         empty = Cat(~queue.r_rdy & (queue.level == 0) for queue in queues.values()).all()
         m.d.comb += self.ended.eq(done & empty)
-        m.d.sync += self.model_written.eq(0)
 
         illegal = Signal()
         with m.If(running & words.valid & ~done & (self.fault == Fault.NONE)):
@@ -112,16 +126,21 @@ class Dispatcher(wiring.Component):
                         if "reserved" in dict(layout):
                             m.d.comb += illegal.eq(view.reserved != 0)
                         if opcode is Opcode.END:
-                            m.d.sync += done.eq(~illegal)
-                            m.d.comb += words.ready.eq(1)
+                            m.d.comb += words.ready.eq(self.tables)
+                            m.d.sync += done.eq(self.tables & ~illegal)
                         elif opcode is Opcode.SET:
                             m.d.comb += words.ready.eq(1)
                             self._set(m, view, illegal)
                         else:
-                            room = Cat(queues[unit].w_rdy for unit in definition.units).all()
-                            m.d.comb += words.ready.eq(room)
+                            go = Cat(queues[unit].w_rdy for unit in definition.units).all()
+                            if opcode is Opcode.LOAD:
+                                constant = view.source == LoadSource.CONSTANT
+                                go &= self.tables | (self.asked & constant)
+                            else:
+                                go &= self.asked if opcode is Opcode.TAPE else self.tables
+                            m.d.comb += words.ready.eq(go)
                             for unit in definition.units:
-                                m.d.comb += queues[unit].w_en.eq(room & ~illegal)
+                                m.d.comb += queues[unit].w_en.eq(go & ~illegal)
                 with m.Default():
                     m.d.comb += [illegal.eq(1), words.ready.eq(1)]
             with m.If(illegal):
@@ -139,10 +158,6 @@ class Dispatcher(wiring.Component):
             for register in ModelRegister:
                 target = getattr(self.model, register.name.lower())
                 with m.Case(register.value):
-                    m.d.sync += [
-                        target.eq(view.value),
-                        self.model_written.eq(1),
-                        self.model_register.eq(register.value),
-                    ]
+                    m.d.sync += [target.eq(view.value), self.written[register.value].eq(1)]
             with m.Default():
                 m.d.comb += illegal.eq(1)

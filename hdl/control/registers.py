@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hdl.config import Config
 from hdl.control.axi_lite import AXI4LiteSlave, axi4_lite_signature
-from hdl.interfaces import ADDRESS_BITS, INDEX_BITS
+from hdl.interfaces import ADDRESS_BITS, INDEX_BITS, READ_WINDOW_BITS
 from hdl.isa import IDENTITY, Counter, Fault, HostRegister, Unit
 
 __all__ = ["HostRegisters"]
@@ -26,6 +26,7 @@ class HostRegisters(wiring.Component):
     program, descriptor, base, limit : Out(40)
         Byte addresses; stable while a step runs unless the host writes them.
     watchdog : Out(32)
+    window : Out(READ_WINDOW_BITS)
     busy, done, faulted : In(1)
         STATUS.
     cause, detail, unit, index, address : In
@@ -48,6 +49,7 @@ class HostRegisters(wiring.Component):
                 "base": Out(ADDRESS_BITS),
                 "limit": Out(ADDRESS_BITS),
                 "watchdog": Out(32),
+                "window": Out(READ_WINDOW_BITS),
                 "busy": In(1),
                 "done": In(1),
                 "faulted": In(1),
@@ -77,6 +79,7 @@ class HostRegisters(wiring.Component):
             read_write[HostRegister[f"{name}_LOW"]] = register[:32]
             read_write[HostRegister[f"{name}_HIGH"]] = register[32:]
         read_write[HostRegister.WATCHDOG] = self.watchdog
+        read_write[HostRegister.READ_WINDOW] = self.window
         read_only: dict[HostRegister, Value] = {
             HostRegister.IDENTITY: Const(IDENTITY, 32),
             HostRegister.VERSION: Const(VERSION, 32),

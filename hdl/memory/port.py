@@ -5,7 +5,13 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hdl.config import Config
-from hdl.interfaces import ADDRESS_BITS, fault_signature, read_client, write_client
+from hdl.interfaces import (
+    ADDRESS_BITS,
+    READ_WINDOW_BITS,
+    fault_signature,
+    read_client,
+    write_client,
+)
 from hdl.isa import Fault
 from hdl.memory.axi import axi4_signature
 from hdl.memory.read_channel import ReadChannel
@@ -13,7 +19,7 @@ from hdl.memory.write_channel import WriteChannel
 
 __all__ = ["READERS", "WRITERS", "MemoryPort"]
 
-READERS = ("control", "walk", "load", "pages", "tape")
+READERS = ("descriptor", "program", "walk", "load", "pages", "tape")
 """Read clients, highest priority first."""
 
 WRITERS = ("kv", "rows")
@@ -26,13 +32,15 @@ class MemoryPort(wiring.Component):
 
     Members
     -------
-    control, walk, load, pages, tape : In(read_client(config))
+    descriptor, program, walk, load, pages, tape : In(read_client(config))
     kv, rows : In(write_client(config))
     <client>_beat : Out(1)
         Pulse: a beat read for the client, or taken from it.
     axi : Out(axi4_signature(config))
     base, limit : In(40)
         Legal byte addresses [base, limit); constant while anything is outstanding.
+    window : In(READ_WINDOW_BITS)
+        As in :class:`ReadChannel`.
     abort : In(1)
         Level: takes no request, issues nothing more, throws away read data, finishes announced
         writes with strobes of zero, pulses no ``done``. Hold it until ``idle``, and reset the
@@ -63,6 +71,7 @@ class MemoryPort(wiring.Component):
                 "axi": Out(axi4_signature(config)),
                 "base": In(ADDRESS_BITS),
                 "limit": In(ADDRESS_BITS),
+                "window": In(READ_WINDOW_BITS),
                 "abort": In(1),
                 "idle": Out(1),
                 "fault": Out(fault_signature()),
@@ -87,6 +96,7 @@ class MemoryPort(wiring.Component):
             channel = reads if name.startswith(("ar", "r")) else writes
             mine, theirs = getattr(self.axi, name), getattr(channel.axi, name)
             m.d.comb += mine.eq(theirs) if member.flow == Out else theirs.eq(mine)
+        m.d.comb += reads.window.eq(self.window)
         m.d.comb += self.idle.eq(reads.idle & writes.idle)
 
         events = (

@@ -1,13 +1,13 @@
 """AR and R: read clients on one AXI4 read channel."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hdl.config import Config
-from hdl.interfaces import ADDRESS_BITS, read_client
+from hdl.interfaces import ADDRESS_BITS, READ_WINDOW_BITS, read_client
 from hdl.memory.axi import BURST_INCR, CACHE, axi4_signature
 from hdl.memory.splitter import CLIENT_BITS, BurstSplitter
 
@@ -33,7 +33,11 @@ class ReadChannel(wiring.Component):
     axi : Out(axi4_signature(config))
         Only AR and R are driven here.
     base, limit : In(40)
-        Window of legal addresses.
+        Range of legal addresses.
+    window : In(READ_WINDOW_BITS)
+        While so many beats are asked for and have not come, no further burst is issued: memory
+        answers in order, so what is asked for beyond its latency only makes an urgent
+        client wait behind it. 0: no limit but ``config.outstanding_reads``.
     abort : In(1)
         Level: take no request, issue nothing more, throw away what still comes.
     hold : In(1)
@@ -56,6 +60,7 @@ class ReadChannel(wiring.Component):
                 "axi": Out(axi4_signature(config)),
                 "base": In(ADDRESS_BITS),
                 "limit": In(ADDRESS_BITS),
+                "window": In(READ_WINDOW_BITS),
                 "abort": In(1),
                 "hold": In(1),
                 "bad": Out(1),
@@ -106,9 +111,15 @@ class ReadChannel(wiring.Component):
         )
         burst = splitter.o_burst
         note, head = Signal(route_layout), data.View(route_layout, route.r_data)
-        free = Signal()
+        free, open_ = Signal(), Signal(init=1)
+        in_flight = Signal(range(256 * config.outstanding_reads + 1))  # beats
+        asked = Mux(free & burst.valid, burst.payload.beats, 0)
+        m.d.sync += [
+            in_flight.eq(in_flight + asked - axi.rvalid),
+            open_.eq((self.window == 0) | (in_flight + asked < self.window)),
+        ]
         m.d.comb += [
-            free.eq((~axi.arvalid | axi.arready) & route.w_rdy & ~self.abort),
+            free.eq((~axi.arvalid | axi.arready) & route.w_rdy & open_ & ~self.abort),
             burst.ready.eq(free),
             route.w_en.eq(free & burst.valid),
             note.address.eq(burst.payload.address),

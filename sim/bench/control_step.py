@@ -17,6 +17,7 @@ from hdl.isa import (
     DescriptorError,
     Fault,
     HostRegister,
+    LoadSource,
     ModelRegister,
     Opcode,
     Unit,
@@ -104,9 +105,10 @@ class Bench:
         self.config: Config = parameters()["config"]
         draw = rng("units")
         self.image = Image(1 << 16)
-        self.reader = MemoryReader(
-            dut, "memory", self.image, latency=(3, 40), stall=stall, rng=rng("memory")
-        )
+        self.readers = [
+            MemoryReader(dut, name, self.image, latency=(3, 40), stall=stall, rng=rng(name))
+            for name in ("descriptor", "program")
+        ]
         self.counts = [0] * SEMAPHORES
         self.hold_port = self.stuck = False
         self.units = {u: UnitModel(self, u, random.Random(draw.random()), longest) for u in QUEUES}
@@ -136,9 +138,10 @@ class Bench:
                 active |= unit.active << unit.bit
             self.dut.active.value = active
             self.dut.progress.value = active != 0 and not self.stuck
-            asked = sum(r.beats for r in self.reader.requests)
-            waits = int(self.dut.memory__request__valid.value)
-            drained = asked == self.reader.beats and not waits
+            asked = sum(r.beats for reader in self.readers for r in reader.requests)
+            waits = int(self.dut.descriptor__request__valid.value)
+            waits |= int(self.dut.program__request__valid.value)
+            drained = asked == sum(reader.beats for reader in self.readers) and not waits
             self.dut.port_idle.value = drained and not self.hold_port
 
     async def write(self, register: HostRegister, value: int) -> AxiResp:
@@ -321,7 +324,7 @@ async def bad_descriptors(dut):
     bench = Bench(dut)
     await bench.begin()
     e = DescriptorError
-    # 8 header words, tokens 8-10, outputs 11-12, segments at 13 and 21
+    # 8 header words, segments at 8 and 16, tokens 24-26, outputs 27-28
     changes = [
         ({0: 1}, e.MAGIC),
         ({1: 0}, e.ROWS),
@@ -332,19 +335,19 @@ async def bad_descriptors(dut):
         ({4: 2}, e.RESERVED),
         ({6: 1}, e.ALIGNMENT),
         ({7: 256}, e.ALIGNMENT),
-        ({11: 3}, e.OUTPUT_ROW),
-        ({12: 1}, e.OUTPUT_ROW),
-        ({8: VOCABULARY}, e.TOKEN),
-        ({14: CONTEXT - 1, 16: 200}, e.POSITION),
-        ({14: 31}, e.POSITION),
-        ({16: 1 << 16}, e.POSITION),
-        ({13: 0}, e.SEGMENT_ROWS),
-        ({13: 4}, e.SEGMENT_ROWS),
-        ({13: 1}, e.SEGMENT_ROWS),
-        ({17: 2}, e.ALIGNMENT),
-        ({18: 256}, e.ALIGNMENT),
-        ({19: 1}, e.RESERVED),
-        ({28: 1}, e.RESERVED),
+        ({27: 3}, e.OUTPUT_ROW),
+        ({28: 1}, e.OUTPUT_ROW),
+        ({24: VOCABULARY}, e.TOKEN),
+        ({9: CONTEXT - 1, 11: 200}, e.POSITION),
+        ({9: 31}, e.POSITION),
+        ({11: 1 << 16}, e.POSITION),
+        ({8: 0}, e.SEGMENT_ROWS),
+        ({8: 4}, e.SEGMENT_ROWS),
+        ({8: 1}, e.SEGMENT_ROWS),
+        ({12: 2}, e.ALIGNMENT),
+        ({13: 256}, e.ALIGNMENT),
+        ({14: 1}, e.RESERVED),
+        ({23: 1}, e.RESERVED),
         (None, e.CHECKSUM),
     ]
     for change, error in changes:
@@ -362,6 +365,35 @@ async def bad_descriptors(dut):
         assert found is error, f"{change}: {found.name}, not {error.name}"
         assert await bench.read(HostRegister.FAULT_CAUSE.value) == Fault.BAD_DESCRIPTOR.value
         await good_step(bench)
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def before_the_descriptor(dut):
+    """Only what does not depend on the step goes out before the descriptor is found good."""
+    bench = Bench(dut)
+    await bench.begin()
+    load = {"target": 0, "destination": 0, "blocks": 1, "address": 0}
+    early = [
+        encode(Opcode.TAPE, address=0, block_tiles=1),
+        encode(Opcode.LOAD, source=LoadSource.CONSTANT, **load),
+        *prologue(),
+    ]
+    words = encode_descriptor(good_segments(), result=0, store_logits=False)
+    words[5] ^= 1  # found out at its very end
+    bench.descriptor(words)
+    late = [encode(Opcode.LOAD, source=source, **load) for source in (1, 2, 3)]
+    late += [encode(Opcode.PREPARE), encode(Opcode.END)]
+    all_early = False
+    for word in late:
+        bench.program([*early, word, encode(Opcode.END)])
+        assert await bench.step() == 6
+        assert await bench.read(HostRegister.FAULT_CAUSE.value) == Fault.BAD_DESCRIPTOR.value
+        taken = [[index for index, _ in bench.units[u].log] for u in QUEUES]
+        assert taken[:2] in ([[], []], [[0], []], [[0], [1]]), hex(word)
+        assert not any(taken[2:]), hex(word)
+        all_early |= taken[1] == [1]
+    assert all_early, "the descriptor came first every time"
+    await good_step(bench)
 
 
 @cocotb.test(timeout_time=20, timeout_unit="ms")
@@ -404,9 +436,9 @@ async def faults(dut):
     # Every unit's report, with the port busy for a while
     names = ("port", *(u.name.lower() for u in QUEUES))
     for number, name in enumerate(names):
-        bench.program([*prologue(), *[encode(Opcode.PREPARE)] * 8, encode(Opcode.END)])
+        bench.program([*prologue(), *[encode(Opcode.PREPARE)] * 24, encode(Opcode.END)])
         step = cocotb.start_soon(bench.step())
-        for _ in range(200):
+        for _ in range(150):
             await edge
         bench.hold_port = True
         fields = {"cause": number + 2, "detail": 0x1234, "address": 0x12_3456_7890, "index": 5}
@@ -474,7 +506,7 @@ async def registers_and_counters(dut):
     task = cocotb.start_soon(events())
     assert await bench.step() == 2
     task.cancel()
-    own = (Counter.CYCLES, Counter.INSTRUCTIONS)
+    own = (Counter.CYCLES, Counter.INSTRUCTIONS, Counter.ARRAY_FIRST, Counter.ARRAY_LAST)
     for which in Counter:
         if which in own:
             continue

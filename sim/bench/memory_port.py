@@ -260,14 +260,14 @@ async def faults(dut):
     writers = {n: Writer(dut, n, Image(SIZE, BASE)) for n in WRITERS}
     bad_read, bad_write = BASE + 0x100 + 2 * WIDTH, BASE + 0x300 + WIDTH
     cases = [
-        ("walk", BASE - WIDTH, 1, Fault.BAD_ADDRESS, BASE - WIDTH, 1),
-        ("tape", BASE + SIZE, 1, Fault.BAD_ADDRESS, BASE + SIZE, 4),
-        ("load", BASE + SIZE - WIDTH, 2, Fault.BAD_ADDRESS, BASE + SIZE - WIDTH, 2),
-        ("pages", BASE + WIDTH // 2, 2, Fault.BAD_ADDRESS, BASE + WIDTH // 2, 3),
-        ("pages", (1 << 40) - WIDTH, 1, Fault.BAD_ADDRESS, (1 << 40) - WIDTH, 3),
+        ("walk", BASE - WIDTH, 1, Fault.BAD_ADDRESS, BASE - WIDTH, 2),
+        ("tape", BASE + SIZE, 1, Fault.BAD_ADDRESS, BASE + SIZE, 5),
+        ("load", BASE + SIZE - WIDTH, 2, Fault.BAD_ADDRESS, BASE + SIZE - WIDTH, 3),
+        ("pages", BASE + WIDTH // 2, 2, Fault.BAD_ADDRESS, BASE + WIDTH // 2, 4),
+        ("pages", (1 << 40) - WIDTH, 1, Fault.BAD_ADDRESS, (1 << 40) - WIDTH, 4),
         ("kv", BASE - 8 * WIDTH, 4, Fault.BAD_ADDRESS, BASE - 8 * WIDTH, 16),
         ("rows", BASE + SIZE - WIDTH, 256, Fault.BAD_ADDRESS, BASE + SIZE - WIDTH, 17),
-        ("control", BASE + 0x100, 4, Fault.READ_ERROR, bad_read, 0),
+        ("descriptor", BASE + 0x100, 4, Fault.READ_ERROR, bad_read, 0),
         ("rows", BASE + 0x300, 4, Fault.WRITE_ERROR, BASE + 0x300, 17),
     ]
     for name, address, beats, cause, where, detail in cases:

@@ -8,6 +8,7 @@ from hdl.config import PAGE_TOKENS, Config
 from hdl.isa import (
     DESCRIPTOR_HEADER_WORDS,
     DESCRIPTOR_MAGIC,
+    DESCRIPTOR_READ_BEATS,
     DESCRIPTOR_SEGMENT_WORDS,
     FLAG_STORE_LOGITS,
     DescriptorError,
@@ -67,6 +68,7 @@ def read_descriptor(config: Config, memory: np.ndarray, address: int) -> Step:
     def words(count: int) -> np.ndarray:
         return span(memory, address, 4 * count, config.port_bytes).view("<u4").astype(np.int64)
 
+    span(memory, address, DESCRIPTOR_READ_BEATS * config.port_bytes, config.port_bytes)
     header = words(DESCRIPTOR_HEADER_WORDS)
     magic, rows, segments, outputs, flags, _checksum, low, high = (int(w) for w in header)
     need(magic == DESCRIPTOR_MAGIC, DescriptorError.MAGIC, f"magic {magic:#x}")
@@ -85,15 +87,6 @@ def read_descriptor(config: Config, memory: np.ndarray, address: int) -> Step:
     wanted = -(int(body.sum()) - int(body[5])) & 0xFFFFFFFF
     need(int(body[5]) == wanted, DescriptorError.CHECKSUM, f"checksum {int(body[5]):#x}")
     at = DESCRIPTOR_HEADER_WORDS
-    tokens = body[at : at + rows]
-    at += rows
-    out_rows = body[at : at + outputs]
-    need(
-        bool(np.all(out_rows < rows)) and bool(np.all(np.diff(out_rows) > 0)),
-        DescriptorError.OUTPUT_ROW,
-        f"output rows {out_rows.tolist()}",
-    )
-    at += outputs
     found: list[Segment] = []
     positions: list[int] = []
     row = 0
@@ -117,6 +110,15 @@ def read_descriptor(config: Config, memory: np.ndarray, address: int) -> Step:
         found.append(Segment(row, n, position, owner, pages, table))
         positions.extend(range(position, position + n))
         row += n
+    at += DESCRIPTOR_SEGMENT_WORDS * segments
+    tokens = body[at : at + rows]
+    at += rows
+    out_rows = body[at : at + outputs]
+    need(
+        bool(np.all(out_rows < rows)) and bool(np.all(np.diff(out_rows) > 0)),
+        DescriptorError.OUTPUT_ROW,
+        f"output rows {out_rows.tolist()}",
+    )
     need(row == rows, DescriptorError.SEGMENT_ROWS, f"segments hold {row} of {rows} rows")
     return Step(
         tokens.copy(),

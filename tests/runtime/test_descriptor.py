@@ -68,9 +68,9 @@ def test_words_of_a_small_descriptor() -> None:
     words = encode_descriptor(segments, result=0x2_0000_0080, store_logits=True).tolist()
     assert words[:5] == [DESCRIPTOR_MAGIC, 3, 2, 1, 1]
     assert words[6:8] == [0x80, 2]
-    assert words[8:12] == [7, 8, 9, 1]
-    assert words[12:20] == [2, 5, 3, 1, 0x40, 1, 0, 0]
-    assert words[20:] == [1, 0, 4, 2, 0, 0, 0, 0]
+    assert words[8:16] == [2, 5, 3, 1, 0x40, 1, 0, 0]
+    assert words[16:24] == [1, 0, 4, 2, 0, 0, 0, 0]
+    assert words[24:] == [7, 8, 9, 1]
     assert sum(words) % (1 << 32) == 0
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hdl.config import BLOCK, PAGE_TOKENS
 from hdl.isa import (
     DESCRIPTOR_HEADER_WORDS,
+    DESCRIPTOR_SEGMENT_WORDS,
     DescriptorError,
     Fault,
 )
@@ -67,8 +68,9 @@ def set_word(index: int, value: int) -> Callable[[list[int]], None]:
     return change
 
 
-HEAD, ROWS = DESCRIPTOR_HEADER_WORDS, 7
-SEGMENT = HEAD + ROWS + ROWS  # tokens, then as many outputs
+SEGMENT, ROWS = DESCRIPTOR_HEADER_WORDS, 7  # one segment
+TOKENS = SEGMENT + DESCRIPTOR_SEGMENT_WORDS
+OUTPUTS = TOKENS + ROWS  # as many
 DESCRIPTORS: dict[str, tuple[DescriptorError, Callable[[list[int]], None]]] = {
     "magic": (DescriptorError.MAGIC, set_word(0, 0x314E5252)),
     "no rows": (DescriptorError.ROWS, set_word(1, 0)),
@@ -79,9 +81,9 @@ DESCRIPTORS: dict[str, tuple[DescriptorError, Callable[[list[int]], None]]] = {
     "unknown flag": (DescriptorError.RESERVED, set_word(4, 2)),
     "result not aligned": (DescriptorError.ALIGNMENT, set_word(6, 8)),
     "result address too long": (DescriptorError.ALIGNMENT, set_word(7, 256)),
-    "token past the vocabulary": (DescriptorError.TOKEN, set_word(HEAD + 3, 96)),
-    "output row past the rows": (DescriptorError.OUTPUT_ROW, set_word(HEAD + 2 * ROWS - 1, 7)),
-    "output row twice": (DescriptorError.OUTPUT_ROW, set_word(HEAD + ROWS + 1, 0)),
+    "token past the vocabulary": (DescriptorError.TOKEN, set_word(TOKENS + 3, 96)),
+    "output row past the rows": (DescriptorError.OUTPUT_ROW, set_word(OUTPUTS + ROWS - 1, 7)),
+    "output row twice": (DescriptorError.OUTPUT_ROW, set_word(OUTPUTS + 1, 0)),
     "segment without rows": (DescriptorError.SEGMENT_ROWS, set_word(SEGMENT, 0)),
     "segment with too many rows": (DescriptorError.SEGMENT_ROWS, set_word(SEGMENT, 8)),
     "rows without segment": (DescriptorError.SEGMENT_ROWS, set_word(SEGMENT, 6)),
@@ -122,7 +124,7 @@ def test_descriptor(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_descriptor_with_a_wrong_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Broken()
     with monkeypatch.context() as patch:
-        patch_descriptor(patch, set_word(HEAD, TEXT[0]), good_sum=False)
+        patch_descriptor(patch, set_word(TOKENS, TEXT[0]), good_sum=False)
         fault = broken.fails()
     assert (fault.cause, fault.detail) == (Fault.BAD_DESCRIPTOR, DescriptorError.CHECKSUM.value)
     broken.recovers()
@@ -134,7 +136,7 @@ def test_position_past_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
     sequence = device.open_sequence()
     logits(device, TEXT, sequence=sequence)
     with monkeypatch.context() as patch:
-        patch_descriptor(patch, set_word(HEAD + 1 + 1 + 1, 60), good_sum=True)
+        patch_descriptor(patch, set_word(SEGMENT + 1, 60), good_sum=True)
         with pytest.raises(DeviceFault) as info:
             device.step([RowRequest(sequence, [1])])
     fault = info.value.__context__

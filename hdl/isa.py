@@ -350,7 +350,7 @@ def disassemble(word: int) -> str:
 DESCRIPTOR_MAGIC = 0x314E5253  # "SRN1"
 DESCRIPTOR_HEADER_WORDS = 8
 DESCRIPTOR_SEGMENT_WORDS = 8
-DESCRIPTOR_READ_BEATS = 16
+DESCRIPTOR_READ_BEATS = 32
 FLAG_STORE_LOGITS = 1
 RESULT_TOKEN_BYTES = 256
 
@@ -400,9 +400,11 @@ class HostRegister(Enum, shape=12):
     IDENTITY = 0x000  # RO the constant IDENTITY
     VERSION = 0x004  # RO
     CONTROL = 0x008  # WO bit 0 doorbell, bit 1 interrupt acknowledge, bit 2 abort
-    STATUS = 0x00C  # RO bit 0 busy, bit 1 done, bit 2 fault (1 and 2 until the next doorbell)
+    # RO bit 0 busy, bit 1 done, bit 2 fault (1 and 2 until the next doorbell), bit 3: the head of
+    # the program is on chip, a doorbell from now on does not wait for it
+    STATUS = 0x00C
     INTERRUPT_ENABLE = 0x010  # RW bit 0
-    PROGRAM_LOW = 0x014  # RW
+    PROGRAM_LOW = 0x014  # RW; the chip reads ahead: write it again when the program has changed
     PROGRAM_HIGH = 0x018  # RW
     DESCRIPTOR_LOW = 0x01C  # RW
     DESCRIPTOR_HIGH = 0x020  # RW

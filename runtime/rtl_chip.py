@@ -8,6 +8,7 @@ import numpy as np
 import hdl
 from hdl.accelerator import Accelerator
 from hdl.config import Config
+from hdl.control.dispatch import READ_AHEAD_WORDS
 from hdl.emit import emit_verilog
 from hdl.interfaces import READ_WINDOW_BITS
 from hdl.isa import IDENTITY, Counter, DescriptorError, Fault, HostRegister, Unit
@@ -19,6 +20,7 @@ __all__ = ["RtlChip", "build_chip"]
 
 _CHUNK_CYCLES = 50_000
 _WATCHDOG_CYCLES = 1_000_000
+_AHEAD_POLLS = 100  # of STATUS, for the program's head; the step would wait for it all the same
 TOP = "serrano"
 
 
@@ -58,6 +60,7 @@ class RtlChip:
     ):
         self.config = config
         self.memory = memory
+        self._head = (-1, b"")
         self._sim = SimulatedChip(library, memory, timing or MemoryTiming(), seed=seed)
         self._sim.reset()
         found = self._sim.read(HostRegister.IDENTITY.value)
@@ -93,7 +96,14 @@ class RtlChip:
     def run(
         self, program: int, descriptor: int, progress: Progress | None = None
     ) -> dict[Counter, int]:
-        self._write_pair("PROGRAM", program)
+        # The chip has read the head of the last program already: say so if it is not this one.
+        head = self.memory[program : program + 16 * READ_AHEAD_WORDS].tobytes()
+        if (program, head) != self._head:
+            self._write_pair("PROGRAM", program)
+            self._head = (program, head)
+            for _ in range(_AHEAD_POLLS):
+                if self._read(HostRegister.STATUS) & 8:
+                    break
         self._write_pair("DESCRIPTOR", descriptor)
         start = self._sim.cycles
         self._write(HostRegister.CONTROL, 1)

@@ -39,12 +39,14 @@ _QUIET_CYCLES = 8  # all units idle for so long: nothing is on its way between t
 class Controller(wiring.Component):
     """Runs one step for each doorbell.
 
-    A step: clear counters and semaphores, read descriptor and program side by side, dispatch (what
-    depends on the step only when the descriptor is found good), and after END wait until every
-    unit and the memory port are idle. A fault of anyone, the watchdog or the
-    host's abort stops it: ``unit_reset`` is held until the memory port has drained, the first
-    fault is kept in the record, and the next doorbell starts afresh. A doorbell while busy is
-    ignored.
+    A step: clear counters and semaphores, read the descriptor and dispatch meanwhile (what depends
+    on the step only when the descriptor is found good), and after END wait until every unit and the
+    memory port are idle. A fault of anyone, the watchdog or the host's abort stops it:
+    ``unit_reset`` is held until the memory port has drained, the first fault is kept in the record,
+    and the next doorbell starts afresh. A doorbell while busy is ignored.
+
+    The head of the program is read between steps, from the end of one (or from a write of PROGRAM)
+    on, so that a doorbell finds it on chip. What goes wrong with that is the next step's fault.
 
     Members
     -------
@@ -107,7 +109,8 @@ class Controller(wiring.Component):
         m.submodules.counters = counters = Counters()
         reset = self.unit_reset
         m.submodules.descriptor = descriptor = ResetInserter(reset)(DescriptorReader(c))
-        m.submodules.dispatch = dispatch = ResetInserter(reset)(Dispatcher(c))
+        fetch, forget = Signal(), Signal()  # the head of the program: read it; drop it
+        m.submodules.dispatch = dispatch = ResetInserter(forget)(Dispatcher(c))
         m.submodules.semaphores = semaphores = SemaphoreFile(len(QUEUES))
 
         for i, unit in enumerate(QUEUES):
@@ -128,13 +131,20 @@ class Controller(wiring.Component):
             self.step.eq(descriptor.step),
             descriptor.address.eq(registers.descriptor),
             dispatch.program.eq(registers.program),
-            dispatch.asked.eq(descriptor.asked),
+            dispatch.fetch.eq(fetch),
+            dispatch.counted.eq(descriptor.counted),
             dispatch.tables.eq(descriptor.good),
+            registers.ahead.eq(dispatch.ahead & ~registers.busy),
             registers.counter_data.eq(counters.data),
             counters.index.eq(registers.counter_index),
         ]
 
-        running, quiet = Signal(), Signal()
+        rung, running, quiet = Signal(), Signal(), Signal()
+        self._stop = stop = Signal()  # the host wants an end of it
+        with m.If(~running):
+            m.d.sync += stop.eq(0)
+        with m.Elif(registers.abort):
+            m.d.sync += stop.eq(1)
         watch = Signal(32)  # cycles without progress
         m.d.comb += [
             counters.events.eq(self.events),
@@ -155,19 +165,47 @@ class Controller(wiring.Component):
             m.d.sync += watch.eq(watch + 1)
 
         def finish():
+            m.d.comb += forget.eq(1)  # what was read past END
             m.d.sync += [registers.done.eq(1), self.irq.eq(registers.interrupt_enable)]
             m.next = "IDLE"
 
+        def ring():
+            m.d.comb += counters.clear.eq(1)
+            m.d.sync += [rung.eq(1), registers.done.eq(0), self.irq.eq(0)]
+
+        # Between steps the units are in reset, but the head of the program is read already. It is
+        # not read before the host has said where a program is.
+        known, fetched = Signal(), Signal()
+        with m.If(forget):
+            m.d.sync += fetched.eq(0)
+        with m.Elif(fetch):
+            m.d.sync += fetched.eq(1)
         with m.FSM() as fsm:
-            m.d.comb += [running.eq(~fsm.ongoing("IDLE")), registers.busy.eq(running)]
+            m.d.comb += [
+                running.eq(rung | ~(fsm.ongoing("IDLE") | fsm.ongoing("FORGET"))),
+                registers.busy.eq(running),
+                record.enable.eq(running),
+            ]
             with m.State("IDLE"):
                 m.d.sync += quiet_cycles.eq(0)
                 m.d.comb += reset.eq(1)  # every step starts from reset
+                with m.If(registers.moved):
+                    m.d.sync += known.eq(1)
+                    m.next = "FORGET"
+                with m.Else():
+                    m.d.comb += fetch.eq(~fetched & (known | rung))
+                    with m.If(rung):
+                        m.d.comb += [semaphores.clear.eq(1), record.clear.eq(1)]
+                        m.d.sync += rung.eq(0)
+                        m.next = "START"
                 with m.If(registers.doorbell):
-                    m.d.comb += [counters.clear.eq(1), semaphores.clear.eq(1)]
-                    m.d.comb += record.clear.eq(1)
-                    m.d.sync += [registers.done.eq(0), self.irq.eq(0)]
-                    m.next = "START"
+                    ring()
+            with m.State("FORGET"):
+                m.d.comb += [reset.eq(1), forget.eq(1), self.port_abort.eq(1)]
+                with m.If(self.port_idle & ~registers.moved):
+                    m.next = "IDLE"
+                with m.If(registers.doorbell):
+                    ring()
             with m.State("START"):
                 m.d.comb += [descriptor.start.eq(1), dispatch.start.eq(1)]
                 m.next = "RUN"
@@ -182,7 +220,7 @@ class Controller(wiring.Component):
                 with m.Elif(quiet & ~self.tape_left):
                     finish()
             with m.State("ABORT"):
-                m.d.comb += [reset.eq(1), self.port_abort.eq(1)]
+                m.d.comb += [reset.eq(1), forget.eq(1), self.port_abort.eq(1)]
                 with m.If(self.port_idle):
                     finish()
         return m
@@ -213,7 +251,7 @@ class Controller(wiring.Component):
             (dispatch.fault != Fault.NONE, dispatch.fault, 0),
             (semaphores.overflow, Fault.SEMAPHORE, 0),
             (quiet & self.tape_left, Fault.TAPE_LEFT, 0),
-            (registers.abort & registers.busy, Fault.WATCHDOG, 1),
+            (self._stop, Fault.WATCHDOG, 1),
             ((watch >= registers.watchdog) & (registers.watchdog != 0), Fault.WATCHDOG, 0),
         ]
         units = [Unit.CONTROL if n == "port" else Unit[n.upper()] for n in FAULT_SOURCES]

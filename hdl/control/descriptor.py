@@ -43,9 +43,8 @@ class DescriptorReader(wiring.Component):
         Pulse with the descriptor's address.
     error : Out(8)
         DescriptorError, not NONE for one cycle where it ends badly.
-    asked : Out(1)
-        Level, until reset: the header is good and the last beat is asked for; nobody who starts to
-        read now delays the descriptor.
+    counted : Out(1)
+        Level, until reset: the header is good, ``step`` stands.
     good : Out(1)
         Level, until reset: tables and ``step`` are whole and checked.
     step : Out(step_layout)
@@ -63,7 +62,7 @@ class DescriptorReader(wiring.Component):
                 "start": In(1),
                 "address": In(40),
                 "error": Out(DescriptorError),
-                "asked": Out(1),
+                "counted": Out(1),
                 "good": Out(1),
                 "step": Out(step_layout()),
                 "last_token": Out(32),
@@ -191,7 +190,7 @@ class DescriptorReader(wiring.Component):
                     m.d.comb += self.error.eq(header)
                     m.next = "DONE"
                 with m.Else():
-                    m.d.sync += self.asked.eq(1)
+                    m.d.sync += self.counted.eq(1)
                     m.next = "SEGMENTS"
 
             with m.State("SEGMENTS"):

@@ -20,16 +20,18 @@ from hdl.isa import (
     LoadSource,
     ModelRegister,
     Opcode,
+    RowSelect,
     Unit,
     instruction_layout,
 )
 
-__all__ = ["QUEUES", "Dispatcher"]
+__all__ = ["QUEUES", "READ_AHEAD_WORDS", "Dispatcher"]
 
 QUEUES = (Unit.TAPE, Unit.LOAD, Unit.MATRIX, Unit.VECTOR, Unit.KV)
 """Units with an instruction queue."""
 
-_READ_AHEAD_WORDS = 16  # instructions fetched ahead; two bursts
+READ_AHEAD_WORDS = 16
+"""Instructions fetched ahead; two bursts."""
 
 
 class Dispatcher(wiring.Component):
@@ -37,16 +39,20 @@ class Dispatcher(wiring.Component):
 
     One instruction a cycle while the queues have room. An instruction for several units goes to
     all of them in the same cycle. SET, TAPE and LOAD of constants are the same in every step: they
-    go out as soon as the descriptor is ``asked`` for; the first of any other kind waits for
-    ``tables``.
+    go out at once. What is done on chip to all rows waits for their number (``counted``), all else
+    for the whole descriptor (``tables``): a bad one has changed nothing in memory.
     Stops at END (``ended``) or at a fault until reset.
 
     Members
     -------
-    start : In(1), program : In(40)
-        Pulse with the program's byte address.
-    asked : In(1), tables : In(1)
-        Levels: the descriptor is asked for to its end; the step's header and tables are good.
+    fetch : In(1), program : In(40)
+        Pulse with the program's byte address: begin to read, ``READ_AHEAD_WORDS`` ahead.
+    ahead : Out(1)
+        The next word is here.
+    start : In(1)
+        Pulse: begin to dispatch, with ``fetch`` or later.
+    counted, tables : In(1)
+        Levels: the step's header is good; its tables are, too.
     tape, load, matrix, vector, kv : Out(instruction_signature)
     model : Out(model_layout)
     written : Out(len(ModelRegister))
@@ -64,9 +70,11 @@ class Dispatcher(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "start": In(1),
+                "fetch": In(1),
                 "program": In(40),
-                "asked": In(1),
+                "ahead": Out(1),
+                "start": In(1),
+                "counted": In(1),
                 "tables": In(1),
                 **{u.name.lower(): Out(instruction_signature()) for u in QUEUES},
                 "model": Out(model_layout()),
@@ -82,13 +90,13 @@ class Dispatcher(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         c = self._config
-        ahead = _READ_AHEAD_WORDS * INSTRUCTION_BITS // c.port_bits
+        ahead = READ_AHEAD_WORDS * INSTRUCTION_BITS // c.port_bits
         m.submodules.reader = reader = WordReader(
             c, INSTRUCTION_BITS, depth=ahead, burst=ahead // 2
         )
         connect(m, flipped(self.memory), reader.memory)
         m.d.comb += [
-            reader.start.eq(self.start),
+            reader.start.eq(self.fetch),
             reader.address.eq(self.program),
             reader.count.eq((1 << 24) - 1),  # more than any program: END stops it
         ]
@@ -109,6 +117,7 @@ class Dispatcher(wiring.Component):
             ]
 
         words = reader.words
+        m.d.comb += self.ahead.eq(words.valid)
         running = Signal()
         with m.If(self.start):
             m.d.sync += [running.eq(1), self.index.eq(0)]
@@ -134,10 +143,13 @@ class Dispatcher(wiring.Component):
                         else:
                             go = Cat(queues[unit].w_rdy for unit in definition.units).all()
                             if opcode is Opcode.LOAD:
-                                constant = view.source == LoadSource.CONSTANT
-                                go &= self.tables | (self.asked & constant)
-                            else:
-                                go &= self.asked if opcode is Opcode.TAPE else self.tables
+                                go &= self.tables | (view.source == LoadSource.CONSTANT)
+                            elif opcode is Opcode.ADD:
+                                go &= self.counted
+                            elif opcode in (Opcode.MATMUL, Opcode.NORM, Opcode.QUANTISE):
+                                go &= self.tables | (self.counted & (view.rows == RowSelect.ALL))
+                            elif opcode is not Opcode.TAPE:
+                                go &= self.tables
                             m.d.comb += words.ready.eq(go)
                             for unit in definition.units:
                                 m.d.comb += queues[unit].w_en.eq(go & ~illegal)

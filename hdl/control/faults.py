@@ -20,6 +20,8 @@ class FaultRecord(wiring.Component):
     Members
     -------
     source0, source1, ... : In(fault_signature)
+    enable : In(1)
+        Reports count.
     clear : In(1)
     found : Out(1)
         A fault is recorded (from the cycle after its report).
@@ -31,6 +33,7 @@ class FaultRecord(wiring.Component):
         super().__init__(
             {f"source{i}": In(fault_signature()) for i in range(len(units))}
             | {
+                "enable": In(1),
                 "clear": In(1),
                 "found": Out(1),
                 "cause": Out(Fault),
@@ -44,7 +47,7 @@ class FaultRecord(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         waiting = Signal()
-        m.d.comb += waiting.eq(~self.found)
+        m.d.comb += waiting.eq(~self.found & self.enable)
         for i, unit in reversed(list(enumerate(self._units))):
             source = getattr(self, f"source{i}")
             with m.If(source.valid & waiting):

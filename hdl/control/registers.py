@@ -22,12 +22,14 @@ class HostRegisters(wiring.Component):
     bus : In(axi4_lite_signature)
     doorbell, acknowledge, abort : Out(1)
         Pulses of CONTROL.
+    moved : Out(1)
+        Pulse: PROGRAM or the range of legal addresses was written.
     interrupt_enable : Out(1)
     program, descriptor, base, limit : Out(40)
         Byte addresses; stable while a step runs unless the host writes them.
     watchdog : Out(32)
     window : Out(READ_WINDOW_BITS)
-    busy, done, faulted : In(1)
+    busy, done, faulted, ahead : In(1)
         STATUS.
     cause, detail, unit, index, address : In
         Fault record.
@@ -43,6 +45,7 @@ class HostRegisters(wiring.Component):
                 "doorbell": Out(1),
                 "acknowledge": Out(1),
                 "abort": Out(1),
+                "moved": Out(1),
                 "interrupt_enable": Out(1),
                 "program": Out(ADDRESS_BITS),
                 "descriptor": Out(ADDRESS_BITS),
@@ -53,6 +56,7 @@ class HostRegisters(wiring.Component):
                 "busy": In(1),
                 "done": In(1),
                 "faulted": In(1),
+                "ahead": In(1),
                 "cause": In(Fault),
                 "detail": In(32),
                 "unit": In(Unit),
@@ -83,7 +87,7 @@ class HostRegisters(wiring.Component):
         read_only: dict[HostRegister, Value] = {
             HostRegister.IDENTITY: Const(IDENTITY, 32),
             HostRegister.VERSION: Const(VERSION, 32),
-            HostRegister.STATUS: Cat(self.busy, self.done, self.faulted),
+            HostRegister.STATUS: Cat(self.busy, self.done, self.faulted, self.ahead),
             HostRegister.FAULT_CAUSE: Value.cast(self.cause),
             HostRegister.FAULT_DETAIL: self.detail,
             HostRegister.FAULT_UNIT: Value.cast(self.unit),
@@ -96,6 +100,7 @@ class HostRegisters(wiring.Component):
             HostRegister.CONFIG_LIMITS: Const(c.row_capacity | c.max_head_dim << 16, 32),
         }
 
+        m.d.sync += self.moved.eq(0)
         with m.Switch(slave.address):
             with m.Case(HostRegister.CONTROL.value):
                 m.d.comb += slave.write_ok.eq(1)
@@ -108,6 +113,8 @@ class HostRegisters(wiring.Component):
                     m.d.comb += slave.write_ok.eq(1)
                     with m.If(slave.write):
                         m.d.sync += target.eq(slave.write_data)
+                        if register.name.startswith(("PROGRAM", "MEMORY")):
+                            m.d.sync += self.moved.eq(1)
 
         counters = HostRegister.COUNTERS.value
         word = slave.read_address[2:9]

@@ -3,6 +3,7 @@
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
+from amaranth.utils import ceil_log2
 
 from hdl.config import BLOCK, Config
 from hdl.interfaces import (
@@ -14,7 +15,7 @@ from hdl.interfaces import (
     step_layout,
     visit_layout,
 )
-from hdl.isa import RESULT_TOKEN_BYTES, Fault, Opcode, instruction_layout
+from hdl.isa import RESULT_TOKEN_BYTES, TABLE, Fault, Opcode, Unit, instruction_layout
 from hdl.vector.credits import Credits
 from hdl.vector.decode import COUNT_BITS, Decoder
 from hdl.vector.loops import TOKEN_COUNT_BITS, LoopNest
@@ -122,7 +123,8 @@ class Sequencer(Component):
         self._word = Signal(128, reset_less=True)
         self._op = {
             op: data.View(instruction_layout(op), self._word)
-            for op in (Opcode.END, Opcode.LOGITS, Opcode.STORE, Opcode.APPEND, Opcode.ATTEND)
+            for op in TABLE
+            if Unit.VECTOR in TABLE[op].units
         }
         self._rows = Signal(ROW_BITS)
         self._items = Signal(COUNT_BITS)
@@ -144,6 +146,11 @@ class Sequencer(Component):
         self._landing = Signal(7)
         self._turn_cycles = timing.late - timing.address - 1
         self._turn = Signal(range(self._turn_cycles + 1))
+        # An ADD may follow the one before it at once, while that one's last words land, if both
+        # go through the same blocks in the same order and there are more of them than land.
+        self._last_add = Signal(instruction_layout(Opcode.ADD), reset_less=True)
+        self._chain_rows = ceil_log2(-(-timing.landing(PASSES["ADD"]) // self._config.block_words))
+        self._started = Signal()  # the pass has sent a word
         self._pace = Signal(range(timing.accumulate + 1))
         self._pace_cycles = timing.accumulate
         self._append_room = Signal(range(self._append_places + 1), init=self._append_places)
@@ -287,7 +294,7 @@ class Sequencer(Component):
         for counter in (self._drain, self._landing, self._turn, self._pace):
             with m.If(counter != 0):
                 m.d.sync += counter.eq(counter - 1)
-        started = Signal()  # the pass has sent a word
+        started = self._started
         with m.If(nest.step):
             m.d.sync += [started.eq(1), self._turn.eq(self._turn_cycles)]
             with m.If(nest.block_start):
@@ -308,7 +315,10 @@ class Sequencer(Component):
 
         with m.If(running), m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.instruction.ready.eq(1)
+                m.d.comb += [
+                    self.instruction.ready.eq(1),
+                    self.activity.busy.eq(self._landing != 0),
+                ]
                 m.d.sync += [
                     self._word.eq(self.instruction.payload.word),
                     self.index.eq(self.instruction.payload.index),
@@ -370,12 +380,17 @@ class Sequencer(Component):
             with m.State("FINISH"):
                 landed = self._landing == 0
                 away = (self._append_room == self._append_places) & self.memory_idle
+                add = self._op[Opcode.ADD]
+                many = (self._rows >> self._chain_rows) | (add.panels >> self._chain_rows)
+                m.d.sync += self._last_add.eq(self._word)
                 m.d.comb += [
                     self.activity.busy.eq(~landed),
                     self.activity.blocked.eq(landed & ~away),
                 ]
-                with m.If(landed & away):
-                    m.d.comb += self.semaphore.signal.eq(self._op[Opcode.END].signal)
+                with m.If((add.opcode == Opcode.ADD.value) & (add.signal == 0) & many.any()):
+                    m.next = "IDLE"
+                with m.Elif(landed & away):
+                    m.d.comb += self.semaphore.signal.eq(self._op[Opcode.ADD].signal)
                     m.next = "IDLE"
 
     def _decode(self, m):
@@ -395,14 +410,22 @@ class Sequencer(Component):
             self._head.eq(0),
             self._head_block.eq(0),
         ]
-        with m.If(job.bad | job.illegal):
+        add, last = self._op[Opcode.ADD], self._last_add
+        chained = (
+            (add.opcode == Opcode.ADD.value)
+            & (add.destination == last.destination)
+            & (add.panels == last.panels)
+        )
+        with m.If((self._landing != 0) & ~chained):
+            m.d.comb += self.activity.busy.eq(1)
+        with m.Elif(job.bad | job.illegal):
             self._reject(m, Mux(job.illegal, Fault.ILLEGAL_INSTRUCTION, Fault.BAD_OPERAND))
         with m.Else():
             ready = self.semaphore.wait_ready
             m.d.comb += [
                 self.semaphore.wait_valid.eq(1),
                 # The matrix unit takes the semaphores of an ATTEND.
-                self.semaphore.wait_mask.eq(Mux(job.attend, 0, self._op[Opcode.END]["wait"])),
+                self.semaphore.wait_mask.eq(Mux(job.attend, 0, self._op[Opcode.ADD]["wait"])),
                 self.activity.busy.eq(ready),
                 self.activity.starved.eq(~ready),
             ]
@@ -460,6 +483,9 @@ class Sequencer(Component):
             with m.If(now.sine & ~head_ends):
                 self._reject(m, Fault.BAD_OPERAND)
             m.next = "FINISH"
+        with m.Elif(following == self._number):
+            m.d.sync += self._started.eq(0)
+            m.next = "WAIT"
         with m.Else():
             m.next = "SETUP"
 

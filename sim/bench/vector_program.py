@@ -245,21 +245,33 @@ class Machine:
             rows=select,
         )
 
-    def op_add(self, panels: int | None = None) -> None:
+    def op_add(self, panels: int | None = None, *, links: int = 1) -> None:
+        """``links`` ADDs back to back, most through the same blocks; the last one signals."""
         c, draw, rows = self.config, self.draw, self.step["rows"]
         panels = panels or draw.randint(1, min(c.row_blocks // rows, 7))
-        destination = draw.randint(0, c.row_blocks - rows * panels)
-        later = self.expected_rows_later
-        block = later[destination : destination + rows * panels].reshape(rows, panels, BLOCK)
-        x = values(draw, (panels, rows, BLOCK))
-        for p in range(panels):
-            self.world.script.append(("ring", fp32.bits(x[p])))
-            block[:, p] = fp32.bits(golden.add(fp32.from_bits(block[:, p]), x[p]))
+        highest = c.row_blocks - rows * panels
+        destination = draw.randint(0, highest)
+        written: set[int] = set()
+        for link in range(links):
+            if link and draw.random() < 0.5:  # first words where the one before ended
+                last = max(rows - 1 - draw.randint(0, 2), 0) * panels + panels - 1
+                destination = min(destination + last, highest) if draw.random() < 0.8 else 0
+            later = self.expected_rows_later
+            span = range(destination, destination + rows * panels)
+            block = later[span.start : span.stop].reshape(rows, panels, BLOCK)
+            x = values(draw, (panels, rows, BLOCK))
+            for p in range(panels):
+                self.world.script.append(("ring", fp32.bits(x[p])))
+                block[:, p] = fp32.bits(golden.add(fp32.from_bits(block[:, p]), x[p]))
+            written |= set(span)
+            if link < links - 1:
+                word = encode(Opcode.ADD, destination=destination, panels=panels)
+                self.instructions.issue(word)
         after = later.copy()
 
         def check():
             self.expected_rows = after
-            self.check_writes(rows=range(destination, destination + rows * panels))
+            self.check_writes(rows=written)
 
         self.issue(
             f"ADD panels {panels}", Opcode.ADD, check, destination=destination, panels=panels

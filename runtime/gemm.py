@@ -1,19 +1,22 @@
 """Runs a bare matrix product on a chip and on the golden model, and measures it."""
 
 from collections import Counter as Counters
+from collections.abc import Callable
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
 
 from compiler.gemm import GemmJob, build_gemm
 from compiler.layout import blocks_of
-from hdl.config import Config
+from hdl.config import BLOCK, Config
 from hdl.isa import Counter
 from runtime.chip import ChipMaker
 from runtime.descriptor import StepSegment, encode_descriptor
 from runtime.golden_chip import GoldenChip
+from runtime.limit import MemoryLimit
 from runtime.metrics import step_metrics
-from runtime.work import StepWork
+from runtime.work import make_work
 
 __all__ = ["run_gemm"]
 
@@ -51,11 +54,16 @@ def run_gemm(
     n: int,
     repeat: int,
     rng: np.random.Generator,
+    limit: Callable[[], MemoryLimit] | None = None,
 ) -> dict:
     """``repeat`` products (m, k) x (k, n) back to back; JSON-able figures of the whole.
 
     Only the products are measured; putting the activations on chip and reading the result are
     steps of their own. ``bit_exact`` compares the result, in which every product took part.
+
+    ``limit`` measures the memory's. Beside :func:`step_metrics`: ``padded_roofline_cycles`` counts
+    the multiplications of K and N padded to blocks of 32, which the array has to do;
+    ``overhead_cycles`` is what the whole took beyond that, cold start and end included.
     """
     activations = rng.standard_normal((m, k), np.float32)
     weights = rng.standard_normal((n, k), np.float32)
@@ -63,7 +71,7 @@ def run_gemm(
     room = max(1, config.activation_blocks // blocks_of(k))
     room = room // config.row_capacity * config.row_capacity or room
     counters: Counters[Counter] = Counters()
-    seconds, exact, tape_bytes = 0.0, True, 0
+    seconds, exact, tape_bytes, slices = 0.0, True, 0, 0
     for start in range(0, m, room):
         job = build_gemm(config, activations[start : start + room], weights, repeat)
         found, elapsed, result = _run_job(config, make_chip, job)
@@ -72,10 +80,11 @@ def run_gemm(
         seconds += elapsed
         exact = exact and bool(np.array_equal(result, golden))
         tape_bytes = job.tape_bytes
+        slices += 1
     macs = repeat * m * k * n
-    moved = repeat * tape_bytes
-    bound = max(-(-moved // config.port_bytes), -(-macs // (config.rows * config.cols)))
-    work = StepWork(moved, 0, 0, 0, 0, macs, bound)
+    work = make_work(config, slices * repeat * tape_bytes, 0, 0, 0, 0, macs)
+    padded = replace(work, macs=repeat * m * BLOCK**2 * blocks_of(k) * blocks_of(n))
+    bound = padded.roofline_under(config, 1.0, shared=False)
     cycles = counters[Counter.CYCLES]
     return {
         "workload": f"gemm {m}x{k}x{n} x {repeat}",
@@ -84,5 +93,7 @@ def run_gemm(
         "outputs": n,
         "bit_exact": exact,
         "simulated_cycles_per_second": cycles / seconds if cycles else None,
-        **step_metrics(config, work, counters),
+        "padded_roofline_cycles": bound,
+        "overhead_cycles": cycles - bound if cycles else None,
+        **step_metrics(config, work, counters, limit() if limit else None),
     }

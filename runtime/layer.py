@@ -1,5 +1,6 @@
 """Runs one transformer layer with random weights on a chip and on the golden model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +17,7 @@ from hdl.isa import Counter
 from runtime.chip import ChipMaker, Progress
 from runtime.device import Device, RowRequest
 from runtime.golden_chip import GoldenChip
+from runtime.limit import MemoryLimit
 from runtime.metrics import step_metrics
 from runtime.work import step_work
 
@@ -100,11 +102,13 @@ def run_layer(
     chunk: int,
     rng: np.random.Generator,
     progress: Progress | None = None,
+    limit: Callable[[], MemoryLimit] | None = None,
 ) -> dict:
     """One step of one layer; JSON-able figures.
 
     ``sequences`` sequences with ``context`` tokens each in the cache run ``chunk`` new rows each.
-    Rows out and everything written to the KV cache are compared bit for bit.
+    Rows out and everything written to the KV cache are compared bit for bit. ``limit`` measures
+    the memory's, for the figures.
     """
     count = sequences * chunk
     pages = -(-(context + chunk) // PAGE_TOKENS)
@@ -142,5 +146,5 @@ def run_layer(
         "outputs": 0,
         "bit_exact": exact,
         "simulated_cycles_per_second": cycles / seconds if cycles else None,
-        **step_metrics(config, work, counters),
+        **step_metrics(config, work, counters, limit() if limit else None),
     }

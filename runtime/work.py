@@ -1,5 +1,6 @@
 """What a step has to do at the least: bytes and multiplications, and the roofline they give."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ from compiler.image import Image
 from compiler.layout import blocks_of
 from hdl.config import BLOCK, PAGE_TOKENS, Config
 
-__all__ = ["StepWork", "step_work"]
+__all__ = ["StepWork", "make_work", "step_work"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,32 @@ class StepWork:
     logit_bytes: int
     macs: int
     roofline_cycles: int
+
+    def roofline_under(self, config: Config, beats_per_cycle: float, shared: bool) -> int:
+        """The same bound with a memory that gives so many beats a cycle.
+
+        ``shared``: reads and writes on one data bus.
+        """
+        reads = self.tape_bytes + self.kv_read_bytes + self.row_read_bytes
+        writes = self.kv_write_bytes + self.logit_bytes
+        moved = reads + writes if shared else max(reads, writes)
+        by_macs = -(-self.macs // (config.rows * config.cols))
+        return max(math.ceil(moved / (config.port_bytes * beats_per_cycle) - 1e-9), by_macs)
+
+
+def make_work(
+    config: Config,
+    tape_bytes: int,
+    kv_read_bytes: int,
+    kv_write_bytes: int,
+    row_read_bytes: int,
+    logit_bytes: int,
+    macs: int,
+) -> StepWork:
+    """``StepWork`` of these amounts, with the roofline of a port that always moves a beat."""
+    amounts = (tape_bytes, kv_read_bytes, kv_write_bytes, row_read_bytes, logit_bytes, macs)
+    bound = StepWork(*amounts, 0).roofline_under(config, 1.0, shared=False)
+    return StepWork(*amounts, bound)
 
 
 def step_work(image: Image, segments: Sequence[tuple[int, int, int]], *, logits: bool) -> StepWork:
@@ -74,13 +101,4 @@ def step_work(image: Image, segments: Sequence[tuple[int, int, int]], *, logits:
         + (2 * layers + (1 if with_head else 0)) * row_bytes
     )
     written = outputs * vocab * 4 if logits and with_head else 0
-    moved = max(tape + kv_read + row_read, kv_write + written)
-    return StepWork(
-        tape,
-        kv_read,
-        kv_write,
-        row_read,
-        written,
-        macs,
-        max(-(-moved // config.port_bytes), -(-macs // (config.rows * config.cols))),
-    )
+    return make_work(config, tape, kv_read, kv_write, row_read, written, macs)

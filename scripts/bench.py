@@ -1,5 +1,6 @@
 """`serrano bench`: one matrix product, or one transformer layer, on the RTL."""
 
+from functools import partial
 from time import perf_counter
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from runtime.gemm import run_gemm
 from runtime.layer import LayerShape, run_layer
 from scripts import options
 from scripts.console import err, report_console
-from scripts.devices import chip_maker
+from scripts.devices import chip_maker, measured_limit
 from scripts.report import breakdown, phase_table
 
 __all__ = ["app"]
@@ -46,6 +47,8 @@ def gemm(
     seed: options.Seed = 0,
     latency: options.Latency = 60,
     stalls: options.StallPercent = 0,
+    memory: options.Memory = "ideal",
+    bandwidth: options.Bandwidth = 1.0,
     json: options.JsonFile = None,
 ) -> int:
     """One matrix product: activations on chip, weights from the tape."""
@@ -53,14 +56,15 @@ def gemm(
     for name, value in (("--m", m), ("--k", k), ("--n", n), ("--repeat", repeat)):
         options.whole(name, value, 1, 1 << 20)
     options.output_file("--json", json)
-    timing = options.memory_timing(latency, stalls)
+    timing = options.memory_timing(config, latency, stalls, memory, bandwidth)
     make = chip_maker(options.DeviceName.rtl, config, timing, seed)
+    limit = partial(measured_limit, config, timing, seed)
     try:
-        figures = run_gemm(config, make, m, k, n, repeat, np.random.default_rng(seed))
+        figures = run_gemm(config, make, m, k, n, repeat, np.random.default_rng(seed), limit)
     except DeviceFault as fault:
         err.print(f"the chip stopped: {fault}")
         return 1
-    figures |= {"preset": preset, "seed": seed, "latency": latency}
+    figures |= {"preset": preset, "seed": seed, "latency": latency, "stalls": stalls}
     return _finish(figures, config, json)
 
 
@@ -78,6 +82,8 @@ def layer(
     seed: options.Seed = 0,
     latency: options.Latency = 60,
     stalls: options.StallPercent = 0,
+    memory: options.Memory = "ideal",
+    bandwidth: options.Bandwidth = 1.0,
     json: options.JsonFile = None,
 ) -> int:
     """One transformer layer with random weights: decode rows or a prefill chunk."""
@@ -87,8 +93,9 @@ def layer(
     options.whole("--context", context, 0, (1 << 20) - 1024)
     shape = LayerShape(dim, hidden, heads, kv_heads, head_dim)
     options.output_file("--json", json)
-    timing = options.memory_timing(latency, stalls)
+    timing = options.memory_timing(config, latency, stalls, memory, bandwidth)
     make = chip_maker(options.DeviceName.rtl, config, timing, seed)
+    limit = partial(measured_limit, config, timing, seed)
     start = perf_counter()
 
     def progress(cycles: int) -> None:
@@ -105,9 +112,10 @@ def layer(
             chunk=chunk or 1,
             rng=np.random.default_rng(seed),
             progress=progress,
+            limit=limit,
         )
     except DeviceFault as fault:
         err.print(f"the chip stopped: {fault}")
         return 1
-    figures |= {"preset": preset, "seed": seed, "latency": latency}
+    figures |= {"preset": preset, "seed": seed, "latency": latency, "stalls": stalls}
     return _finish(figures, config, json)

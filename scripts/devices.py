@@ -8,12 +8,13 @@ from compiler.image import Image
 from hdl.config import Config
 from runtime.chip import ChipMaker
 from runtime.golden_chip import GoldenChip
+from runtime.limit import MemoryLimit, memory_limit
 from runtime.rtl_chip import RtlChip, build_chip
 from scripts.console import bar, err
 from scripts.options import DeviceName
 from sim.verilated.library import MemoryTiming
 
-__all__ = ["chip_maker", "compiled", "load_model"]
+__all__ = ["chip_maker", "compiled", "load_model", "measured_limit"]
 
 
 def load_model(name: str, tokenizer: str | None) -> Checkpoint:
@@ -45,3 +46,10 @@ def chip_maker(
         return RtlChip(config, memory, library=library, timing=timing, seed=seed)
 
     return make
+
+
+def measured_limit(config: Config, timing: MemoryTiming, seed: int = 0) -> MemoryLimit:
+    """What the simulated memory sustains; seconds the first time on a machine, then less."""
+    with bar("memory model alone") as progress:
+        progress("measuring what it sustains", 0.0)
+        return memory_limit(config, timing, seed)

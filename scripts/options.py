@@ -10,12 +10,15 @@ import typer
 
 from compiler.errors import UserError
 from hdl.config import PRESETS, Config
+from sim.verilated.dram import DRAM_KINDS, dram_timing
 from sim.verilated.library import MemoryTiming
 
 __all__ = [
+    "Bandwidth",
     "DeviceName",
     "JsonFile",
     "Latency",
+    "Memory",
     "Preset",
     "Seed",
     "StallPercent",
@@ -45,6 +48,13 @@ Latency = Annotated[
 StallPercent = Annotated[
     int, typer.Option("--stalls", help="Random stalls of the memory, percent of cycles (0 to 90).")
 ]
+Memory = Annotated[
+    str,
+    typer.Option("--memory", help=f"Memory behind the port: ideal, {', '.join(DRAM_KINDS)}."),
+]
+Bandwidth = Annotated[
+    float, typer.Option("--bandwidth", help="Beats a cycle at most, each direction (0.001 to 1).")
+]
 
 
 def preset(name: str) -> Config:
@@ -61,11 +71,19 @@ def whole(option: str, value: int, low: int, high: int) -> int:
     return value
 
 
-def memory_timing(latency: int, stalls: int) -> MemoryTiming:
-    """Timing of the simulated memory from the options."""
+def memory_timing(
+    config: Config, latency: int, stalls: int, memory: str = "ideal", bandwidth: float = 1.0
+) -> MemoryTiming:
+    """Timing of the simulated memory from the options, for the port of this chip."""
+    if memory not in ("ideal", *DRAM_KINDS):
+        raise UserError(f"--memory {memory}: choose from ideal, {', '.join(DRAM_KINDS)}")
+    if not 0.001 <= bandwidth <= 1:
+        raise UserError(f"--bandwidth {bandwidth}: give beats a cycle from 0.001 to 1")
     return MemoryTiming(
         latency=whole("--latency", latency, 1, 100_000),
+        bandwidth=bandwidth,
         stall_probability=whole("--stalls", stalls, 0, 90) / 100,
+        dram=None if memory == "ideal" else dram_timing(memory, config.port_bytes),
     )
 
 

@@ -5,12 +5,13 @@ from rich.table import Table
 
 from hdl.config import Config
 from runtime.generate import StepRecord
+from runtime.limit import MemoryLimit
 from runtime.metrics import UNITS, step_metrics
 
 __all__ = ["breakdown", "phase_table", "step_json"]
 
 
-def step_json(config: Config, record: StepRecord) -> dict:
+def step_json(config: Config, record: StepRecord, limit: MemoryLimit | None = None) -> dict:
     """A step for the JSON report."""
     return {
         "phase": record.phase,
@@ -18,7 +19,7 @@ def step_json(config: Config, record: StepRecord) -> dict:
         "outputs": record.outputs,
         "bit_exact": record.exact,
         "seconds": record.seconds,
-        **step_metrics(config, record.work, record.counters),
+        **step_metrics(config, record.work, record.counters, limit),
     }
 
 
@@ -69,6 +70,12 @@ def phase_table(config: Config, steps: list[dict], console: Console) -> None:
             _percent(mean("bandwidth_utilization")),
         )
     console.print(table)
+    if steps[0]["memory"]:
+        cycles = sum(s["cycles"] for s in steps)
+        share = sum(s["sustained_roofline_cycles"] for s in steps) / cycles
+        console.print(
+            f"Memory: {steps[0]['memory']}; efficiency under that limit {_percent(share)}"
+        )
 
 
 def breakdown(steps: list[dict], console: Console) -> None:

@@ -16,7 +16,7 @@ from runtime.sampling import Sampler
 from runtime.tokenizer import Tokenizer, make
 from scripts import options
 from scripts.console import err, report_console
-from scripts.devices import chip_maker
+from scripts.devices import chip_maker, measured_limit
 from scripts.report import breakdown, phase_table, step_json
 from scripts.source import Source, from_image, from_model
 
@@ -66,13 +66,15 @@ def run(
     ] = False,
     latency: options.Latency = 60,
     stalls: options.StallPercent = 0,
+    memory: options.Memory = "ideal",
+    bandwidth: options.Bandwidth = 1.0,
     json: options.JsonFile = None,
 ) -> int:
     """Generate text with a model on the simulated chip."""
     config = options.preset(preset)
     options.whole("--tokens", tokens, 1, 1 << 20)
     options.output_file("--json", json)
-    timing = options.memory_timing(latency, stalls)
+    timing = options.memory_timing(config, latency, stalls, memory, bandwidth)
     Sampler(temperature, top_p, seed)  # refuses bad numbers before anything is built
     source = from_image(image, tokenizer) if image else from_model(model, tokenizer)
     text = make(source.tokenizer) if source.tokenizer else None
@@ -120,7 +122,9 @@ def run(
             return 1
     seconds = perf_counter() - start
     show.finish(done)
-    figures = _figures(main, done, seconds, text, prompts, device.value, source.name, seed)
+    rtl = device is options.DeviceName.rtl
+    limit = measured_limit(config, timing, seed) if rtl else None
+    figures = _figures(main, done, seconds, text, prompts, device.value, source.name, seed, limit)
     _report(figures, main, done)
     options.write_json(json, figures)
     main.close()
@@ -238,9 +242,9 @@ def _step_progress(wanted: bool):
     yield progress, step_done
 
 
-def _figures(main, done, seconds, text, prompts, device, model, seed) -> dict:
+def _figures(main, done, seconds, text, prompts, device, model, seed, limit) -> dict:
     """The run as JSON-able data."""
-    steps = [step_json(main.config, s) for s in done.steps]
+    steps = [step_json(main.config, s, limit) for s in done.steps]
     cycles = sum(s["cycles"] or 0 for s in steps)
     simulated = sum(s.seconds for s in done.steps)
     texts = [text.decode(t) if text else None for t in done.tokens]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from hdl.config import PRESETS
 from hdl.isa import Counter
-from runtime.metrics import UNITS, step_metrics
-from runtime.work import StepWork, step_work
+from runtime.limit import MemoryLimit
+from runtime.metrics import UNITS, array_breakdown, step_metrics
+from runtime.work import StepWork, make_work, step_work
 from tests.devices import checkpoint, image
 
 SHAPE = {"dim": 40, "hidden": 50, "heads": 6, "kv_heads": 2, "head_dim": 34, "vocab": 77}
@@ -87,6 +89,47 @@ def test_metrics_of_a_step() -> None:
         "idle": 40,
     }
     json.dumps(found)
+
+
+def test_a_memory_that_sustains_less_moves_the_roofline() -> None:
+    config = PRESETS["edge"]
+    work = make_work(config, 16_000, 1_600, 320, 160, 480, 51_200)
+    assert work.roofline_cycles == (16_000 + 1_600 + 160) // 16
+    assert work.roofline_under(config, 0.5, shared=False) == 2 * (16_000 + 1_600 + 160) // 16
+    assert work.roofline_under(config, 0.5, shared=True) == 2 * 18_560 // 16
+    assert replace(work, macs=512 * 9000).roofline_under(config, 0.5, shared=True) == 9000
+    counters = dict.fromkeys(Counter, 0) | {Counter.CYCLES: 4640}
+    limit = MemoryLimit("slow", 0.5, 0.4, 0.3, shared=True)
+    found = step_metrics(config, work, counters, limit)
+    assert found["efficiency"] == 1110 / 4640
+    assert (found["sustained_roofline_cycles"], found["sustained_efficiency"]) == (2320, 0.5)
+    assert found["memory"] == (
+        "slow; sustains 0.500 beats a cycle (sequential reads), 0.400 (an eighth of them writes), "
+        "0.300 (scattered bursts)"
+    )
+
+
+def test_where_the_arrays_cycles_went() -> None:
+    config = PRESETS["edge"]
+    counters = dict.fromkeys(Counter, 0) | {
+        Counter.CYCLES: 1000,
+        Counter.FEED_ROWS: 400,
+        Counter.MATRIX_BUSY: 650,
+        Counter.MATRIX_STARVED: 200,
+        Counter.MATRIX_BLOCKED: 100,
+    }
+    found = array_breakdown(config, make_work(config, 0, 0, 0, 0, 0, 512 * 300), counters)
+    assert found == pytest.approx(
+        {
+            "active": 0.4,
+            "useful_macs": 0.3,
+            "unused_macs": 0.1,
+            "weight_stall": 0.2,
+            "weight_shift": 0.25,
+            "other": 0.15,
+            "dependency": 0.1,
+        }
+    )
 
 
 def test_metrics_without_cycles() -> None:

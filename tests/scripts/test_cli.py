@@ -271,6 +271,12 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "seed": ([*GOLDEN, "--seed", "-1"], "seed is -1"),
     "latency": ([*GOLDEN, "--latency", "0"], "--latency 0"),
     "stalls": ([*GOLDEN, "--stalls", "91"], "--stalls 91"),
+    "memory": ([*GOLDEN, "--memory", "core"], "--memory core: choose from ideal, ddr4, lpddr4"),
+    "bandwidth": ([*GOLDEN, "--bandwidth", "2"], "--bandwidth 2.0: give beats a cycle from 0.001"),
+    "DRAM latency": (
+        [*GOLDEN, "--memory", "ddr4", "--latency", "5"],
+        "memory latency 5: DDR4-2400 at 1200 MHz alone takes 17; give at least 18",
+    ),
     "JSON in no folder": ([*GOLDEN, "--json", "{models}/absent/x"], "there is no folder"),
     "JSON that is a folder": ([*GOLDEN, "--json", "{models}"], "this is a folder"),
     "image": ([*GOLDEN, "--image", "{models}/absent"], "no such image file"),

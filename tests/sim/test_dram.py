@@ -57,6 +57,25 @@ def test_latency_of_a_miss_a_hit_and_a_conflict(dram: DramTiming, latency: int) 
     assert (stats.row_misses, stats.row_hits, stats.row_conflicts) == (1, 1, 2)
 
 
+def test_a_burst_that_starts_inside_a_column_waits_for_its_beat() -> None:
+    found = run(Burst(2 * PORT, 4))
+    assert found.beat_cycles[0] == LATENCY + DDR4.rcd + 2
+    # The second column is in a row of another group, which opens behind the first.
+    assert found.stats.row_misses == 2
+    assert np.diff(found.beat_cycles).tolist() == [1, 1, 1]
+
+
+def test_the_read_buffer_holds_back_the_dram() -> None:
+    """A chip that takes a beat every fourth cycle: no column is read before it has room."""
+    dram = replace(DDR4, read_buffer_beats=8)
+    found = run(*[Burst(i * 1024, 64) for i in range(4)], dram=dram, ready_every=4)
+    assert found.data.shape[0] == 256
+    for i, cycle in enumerate(c for c, kind, _, _ in found.commands if kind == READ):
+        # One beat more stands on the port.
+        assert 4 * (i + 1) - (found.beat_cycles < cycle).sum() <= 8 + 1
+    assert found.beat_cycles[-1] - found.beat_cycles[0] == 255 * 4
+
+
 def test_a_row_stays_open_for_ras() -> None:
     """Two rows of one bank at once: ACTIVATE, tRAS, tRP, tRCD; the read of the first fits in."""
     found = run(Burst(0, 4), Burst(NEXT_ROW, 4))
@@ -110,6 +129,18 @@ def test_refresh() -> None:
         before, behind = reads[reads < closing][-1], reads[reads > closing][0]
         assert behind == closing + DDR4.rp + DDR4.rfc + DDR4.rcd
         assert closing - before <= DDR4.ras + DDR4.burst_beats
+
+
+def test_a_refresh_waits_for_banks_that_are_closing() -> None:
+    dram = replace(DDR4, refi=2000)
+    late = Burst(NEXT_ROW, 4, cycle=1999 - (LATENCY - DDR4.cl))
+    found = run(Burst(0, 4), late, dram=dram)
+    assert [(c, kind) for c, kind, _, _ in found.commands[2:]] == [
+        (1999, PRECHARGE),
+        (1999 + DDR4.rp, REFRESH),
+        (1999 + DDR4.rp + DDR4.rfc, ACTIVATE),
+        (1999 + DDR4.rp + DDR4.rfc + DDR4.rcd, READ),
+    ]
 
 
 def test_turnaround() -> None:

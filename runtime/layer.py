@@ -1,4 +1,4 @@
-"""Runs one transformer layer with random weights on a chip and on the golden model."""
+"""Runs transformer layers with random weights on a chip and on the golden model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,12 +35,14 @@ class LayerShape:
     head_dim: int
 
 
-def random_layer(shape: LayerShape, context: int, rng: np.random.Generator) -> Checkpoint:
-    """A checkpoint of one layer with normal random weights of the usual size."""
+def random_layer(
+    shape: LayerShape, context: int, rng: np.random.Generator, layers: int = 1
+) -> Checkpoint:
+    """A checkpoint of equal layers with normal random weights of the usual size."""
     model = LlamaConfig(
         shape.dim,
         shape.hidden,
-        1,
+        layers,
         shape.heads,
         shape.kv_heads,
         shape.head_dim,
@@ -82,7 +84,7 @@ def _kv_halves(device: Device) -> np.ndarray:
     """All K and V halves in the cache, bytes: (halves, elements then 32 scales)."""
     map, model = device.map, device.image.manifest["model"]
     half = PAGE_TOKENS * BLOCK * blocks_of(model["head_dim"]) + PAGE_TOKENS
-    count = map.kv_pages * model["kv_heads"] * 2
+    count = map.kv_pages * model["layers"] * model["kv_heads"] * 2
     return device.memory[map.kv_base : map.kv_base + count * half].reshape(count, half)
 
 
@@ -103,8 +105,9 @@ def run_layer(
     rng: np.random.Generator,
     progress: Progress | None = None,
     limit: Callable[[], MemoryLimit] | None = None,
+    layers: int = 1,
 ) -> dict:
-    """One step of one layer; JSON-able figures.
+    """One step of so many equal layers; JSON-able figures.
 
     ``sequences`` sequences with ``context`` tokens each in the cache run ``chunk`` new rows each.
     Rows out and everything written to the KV cache are compared bit for bit. ``limit`` measures
@@ -112,7 +115,7 @@ def run_layer(
     """
     count = sequences * chunk
     pages = -(-(context + chunk) // PAGE_TOKENS)
-    checkpoint = random_layer(shape, context + chunk, rng)
+    checkpoint = random_layer(shape, context + chunk, rng, layers)
     image: Image = compile_checkpoint(
         checkpoint, config, kv_pages=sequences * pages, with_head=False
     )
@@ -139,7 +142,7 @@ def run_layer(
     work = step_work(image, [(context, chunk, 0)] * sequences, logits=False)
     cycles = counters.get(Counter.CYCLES, 0)
     return {
-        "workload": f"layer {shape.dim}/{shape.hidden}/{shape.heads}/{shape.kv_heads}/"
+        "workload": f"{layers} x layer {shape.dim}/{shape.hidden}/{shape.heads}/{shape.kv_heads}/"
         f"{shape.head_dim}, context {context}, {sequences} x {chunk} rows",
         "phase": "decode" if chunk == 1 else "prefill",
         "rows": count,

@@ -65,7 +65,8 @@ def step_metrics(
 
     Returns
     -------
-    ``cycles``, ``roofline_cycles``, ``efficiency`` (roofline / measured), ``mac_utilization``
+    ``cycles``, ``roofline_cycles`` and what ``bound`` it ("memory", "MACs"), ``efficiency``
+    (roofline / measured), ``mac_utilization``
     (useful MACs / (cycles x rows x cols)), ``array_fed`` (share of cycles in which the array took
     a row, padding included), ``bandwidth_utilization`` (cycles with a read beat / cycles),
     ``bytes`` by cause, ``cycles_by_unit`` (busy, starved, blocked, idle), ``useful_macs``,
@@ -76,6 +77,7 @@ def step_metrics(
     result: dict[str, Any] = {
         "cycles": None,
         "roofline_cycles": work.roofline_cycles,
+        "bound": "MACs" if work.bound_by_macs(config) else "memory",
         "efficiency": None,
         "mac_utilization": None,
         "array_fed": None,

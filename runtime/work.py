@@ -35,6 +35,10 @@ class StepWork:
     macs: int
     roofline_cycles: int
 
+    def bound_by_macs(self, config: Config) -> bool:
+        """Whether the multiplications make the roofline, and not the bytes."""
+        return -(-self.macs // (config.rows * config.cols)) == self.roofline_cycles
+
     def roofline_under(self, config: Config, beats_per_cycle: float, shared: bool) -> int:
         """The same bound with a memory that gives so many beats a cycle.
 

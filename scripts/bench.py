@@ -11,7 +11,7 @@ from hdl.config import Config
 from runtime.chip import DeviceFault
 from runtime.gemm import run_gemm
 from runtime.layer import LayerShape, run_layer
-from scripts import options
+from scripts import bench_all, options
 from scripts.console import err, report_console
 from scripts.devices import chip_maker, measured_limit
 from scripts.report import breakdown, phase_table
@@ -19,9 +19,11 @@ from scripts.report import breakdown, phase_table
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Measure one matrix product or one layer on the RTL, checked bit for bit.",
+    help="Measure matrix products and layers on the RTL, checked bit for bit.",
     no_args_is_help=True,
 )
+app.command("all")(bench_all.bench_all)
+app.command("page")(bench_all.page)
 
 
 def _finish(figures: dict, config: Config, json) -> int:
@@ -76,6 +78,7 @@ def layer(
     kv_heads: Annotated[int, typer.Option(help="Key/value heads.")],
     head_dim: Annotated[int, typer.Option(help="Elements of a head.")],
     context: Annotated[int, typer.Option(help="Tokens of each sequence in the cache.")],
+    layers: Annotated[int, typer.Option(help="Equal layers, one behind the other.")] = 1,
     rows: Annotated[int | None, typer.Option(help="Decode rows, each of another sequence.")] = None,
     chunk: Annotated[int | None, typer.Option(help="Prefill rows of one sequence.")] = None,
     preset: options.Preset = "edge",
@@ -86,7 +89,7 @@ def layer(
     bandwidth: options.Bandwidth = 1.0,
     json: options.JsonFile = None,
 ) -> int:
-    """One transformer layer with random weights: decode rows or a prefill chunk."""
+    """Transformer layers with random weights: decode rows or a prefill chunk."""
     config = options.preset(preset)
     if (rows is None) == (chunk is None):
         raise typer.BadParameter("give either --rows or --chunk")
@@ -113,6 +116,7 @@ def layer(
             rng=np.random.default_rng(seed),
             progress=progress,
             limit=limit,
+            layers=options.whole("--layers", layers, 1, 1024),
         )
     except DeviceFault as fault:
         err.print(f"the chip stopped: {fault}")

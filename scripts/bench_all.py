@@ -10,7 +10,7 @@ from rich.table import Table
 from compiler.errors import UserError
 from scripts import options
 from scripts.console import bar, err, report_console
-from scripts.measure import MeasurementError, inputs_hash, measure
+from scripts.measure import MeasurementError, inputs_hash, measure, prepare
 from scripts.performance import write_page
 from scripts.records import TOLERANCE, Change, Records, compare
 from scripts.workloads import WORKLOADS, Workload
@@ -85,6 +85,7 @@ def _measure_all(todo: list[Workload], store: Records, jobs: int) -> dict[str, s
     failures: dict[str, str] = {}
     if not todo:
         return failures
+    prepare()
     with bar("benchmarks") as progress, ThreadPoolExecutor(jobs) as pool:
         progress(f"{len(todo)} workloads to run", 0.0)
         running = {pool.submit(measure, w): w for w in todo}

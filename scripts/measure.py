@@ -9,9 +9,21 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from hdl.config import PRESETS
+from runtime.rtl_chip import build_chip
+from scripts.console import bar
 from scripts.workloads import Workload
 
-__all__ = ["ROOT", "MeasurementError", "commit", "inputs_hash", "measure", "rtl_hash", "summary"]
+__all__ = [
+    "ROOT",
+    "MeasurementError",
+    "commit",
+    "inputs_hash",
+    "measure",
+    "prepare",
+    "rtl_hash",
+    "summary",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 _INPUTS = ("hdl", "compiler", "runtime", "sim/verilated", "models/demo")
@@ -49,7 +61,7 @@ def inputs_hash(workload: Workload) -> str:
 
 @cache
 def commit() -> str | None:
-    """Commit of the tree, with "+" if it has changes; None outside of a repository."""
+    """Commit of the tree, with "+" if what counts depend on has changed since; None if unknown."""
 
     def git(*arguments: str) -> str | None:
         try:
@@ -59,8 +71,7 @@ def commit() -> str | None:
         return done.stdout.strip() if done.returncode == 0 else None
 
     found = git("rev-parse", "--short=10", "HEAD")
-    # What the suite itself writes is not a change.
-    changes = git("status", "--porcelain", "-uno", "--", ".", ":!benchmarks", ":!docs")
+    changes = git("status", "--porcelain", "--", *_INPUTS)
     return found and found + ("+" if changes else "")
 
 
@@ -95,6 +106,13 @@ def summary(figures: dict) -> dict:
             if name in figures
         },
     }
+
+
+def prepare() -> None:
+    """Build the simulator of all workloads, with progress, if it is not there."""
+    config = PRESETS["edge"]
+    with bar(f"simulator for preset {config.name}") as progress:
+        build_chip(config, progress)
 
 
 def measure(workload: Workload, timeout_seconds: float = 7200) -> dict:

@@ -34,7 +34,7 @@ class Change:
     @property
     def refused(self) -> bool:
         """New workloads and growth past `TOLERANCE` have to be accepted."""
-        return self.accepted is None or self.growth > TOLERANCE
+        return self.accepted is None or self.cycles > self.accepted * (1 + TOLERANCE)
 
     def __str__(self) -> str:
         if self.accepted is None:

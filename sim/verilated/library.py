@@ -87,8 +87,11 @@ class MemoryTiming:
         parts = [f"{'ideal' if self.dram is None else self.dram}, latency {self.latency}"]
         if self.beats_per_cycle != 1:
             parts.append(f"{float(self.beats_per_cycle):.3g} beats a cycle at most")
-        if self.stall_probability or self.stalls:
-            parts.append("random stalls")
+        stalls = {c: self.stalls.get(c, self.stall_probability) for c in _CHANNELS}
+        if any(stalls.values()):
+            low, high = min(stalls.values()), max(stalls.values())
+            share = f"{low:.0%}" if low == high else f"{low:.0%} to {high:.0%}"
+            parts.append(f"random stalls of {share} on each channel")
         return ", ".join(parts)
 
     def structure(self, seed: int) -> "_Timing":

@@ -306,6 +306,16 @@ def test_bad_parameters():
         c.trace(Path("never.vcd"))
 
 
+def test_a_timing_says_what_it_is():
+    assert str(MemoryTiming()) == "ideal, latency 60"
+    dram = dram_timing("lpddr4", 16)
+    assert str(MemoryTiming(99, dram=dram)) == "LPDDR4-3200 at 800 MHz, latency 99"
+    assert str(MemoryTiming(bandwidth=0.5, stall_probability=0.1)) == (
+        "ideal, latency 60, 0.5 beats a cycle at most, random stalls of 10% on each channel"
+    )
+    assert "0% to 20%" in str(MemoryTiming(stalls={"r": 0.2}))
+
+
 # --- The model itself --------------------------------------------------------------------------
 
 

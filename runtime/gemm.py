@@ -46,14 +46,6 @@ def _run_job(
     return counters, seconds, memory[job.result : job.result + size].copy()
 
 
-def _fed_span(counters: dict[Counter, int]) -> int:
-    """Cycles from the first row fed to the last, both counted; 0 on a chip without the counters."""
-    names = Counter.__members__
-    if not counters or "ARRAY_FIRST" not in names or "ARRAY_LAST" not in names:
-        return 0
-    return counters[names["ARRAY_LAST"]] - counters[names["ARRAY_FIRST"]] + 1
-
-
 def run_gemm(
     config: Config,
     make_chip: ChipMaker,
@@ -71,9 +63,10 @@ def run_gemm(
 
     ``limit`` measures the memory's. Beside :func:`step_metrics`: ``padded_roofline_cycles`` counts
     the multiplications of K and N padded to blocks of 32, which the array has to do;
-    ``overhead_cycles`` is what the whole took beyond that, cold start and end included.
-    ``sustained`` is that bound over the cycles from the first row fed to the last, or, on a chip
-    that doesn't count those, over the cycles that as many products more take.
+    ``overhead_cycles`` is what the whole took beyond that: ``first_row_cycle`` from the doorbell to
+    the first row in the array, ``tail_cycles`` behind the last one, and bubbles between.
+    ``sustained`` is that bound over the cycles from the first row to the last. Activations that do
+    not fit on chip run in slices, whose cycles are added.
     """
     activations = rng.standard_normal((m, k), np.float32)
     weights = rng.standard_normal((n, k), np.float32)
@@ -82,25 +75,22 @@ def run_gemm(
     room = room // config.row_capacity * config.row_capacity or room
     counters: Counters[Counter] = Counters()
     seconds, exact, tape_bytes = 0.0, True, 0
-    span = again = 0
+    slices = 0
     for start in range(0, m, room):
         job = build_gemm(config, activations[start : start + room], weights, repeat)
         found, elapsed, result = _run_job(config, make_chip, job)
         _, _, golden = _run_job(config, GoldenChip, job)
         counters.update(found)
-        span += _fed_span(found)
+        slices += 1
         seconds += elapsed
         exact = exact and bool(np.array_equal(result, golden))
         tape_bytes = job.tape_bytes
-        if not _fed_span(found):
-            twice = build_gemm(config, activations[start : start + room], weights, 2 * repeat)
-            again += _run_job(config, make_chip, twice)[0].get(Counter.CYCLES, 0)
     macs = repeat * m * k * n
     work = make_work(config, repeat * tape_bytes, 0, 0, 0, 0, macs)
     padded = replace(work, macs=repeat * m * BLOCK**2 * blocks_of(k) * blocks_of(n))
     bound = padded.roofline_under(config, 1.0, shared=False)
     cycles = counters[Counter.CYCLES]
-    steady = span or again - cycles
+    first, last = counters[Counter.ARRAY_FIRST], counters[Counter.ARRAY_LAST]
     return {
         "workload": f"gemm {m}x{k}x{n} x {repeat}",
         "phase": "decode" if m == 1 else "prefill",
@@ -110,6 +100,8 @@ def run_gemm(
         "simulated_cycles_per_second": cycles / seconds if cycles else None,
         "padded_roofline_cycles": bound,
         "overhead_cycles": cycles - bound if cycles else None,
-        "sustained": bound / steady if cycles else None,
+        "first_row_cycle": first if cycles else None,
+        "tail_cycles": cycles - last if cycles else None,
+        "sustained": bound / (last - first + slices) if cycles else None,
         **step_metrics(config, work, counters, limit() if limit else None),
     }

@@ -70,8 +70,7 @@ class RtlChip:
         self._write_pair("MEMORY_LIMIT", memory.size)
         self._write(HostRegister.WATCHDOG, _WATCHDOG_CYCLES)
         self._write(HostRegister.INTERRUPT_ENABLE, 1)
-        timing = timing or MemoryTiming()
-        window = timing.latency + config.burst_beats // 2
+        window = (timing or MemoryTiming()).read_window(config.burst_beats)
         self._write(HostRegister.READ_WINDOW, min(window, (1 << READ_WINDOW_BITS) - 1))
 
     @property

@@ -31,6 +31,11 @@ _INPUTS = ("hdl", "compiler", "runtime", "sim/verilated", "models/demo")
 
 _SUFFIXES = {".py", ".h", ".cpp", ".json", ".bin", ".safetensors"}
 _MEANS = ("mac_utilization", "array_fed", "bandwidth_utilization", "sustained_beats_per_cycle")
+_PRODUCTS = (
+    *("padded_roofline_cycles", "overhead_cycles", "first_row_cycle", "tail_cycles", "sustained"),
+)
+"""Of matrix products alone."""
+
 _SUMS = ("cycles", "roofline_cycles", "sustained_roofline_cycles")
 
 
@@ -100,11 +105,7 @@ def summary(figures: dict) -> dict:
         "bound": first["bound"],
         "memory": first["memory"],
         "bit_exact": figures["bit_exact"],
-        **{
-            name: figures[name]
-            for name in ("padded_roofline_cycles", "overhead_cycles", "sustained")
-            if name in figures
-        },
+        **{name: figures[name] for name in _PRODUCTS if name in figures},
     }
 
 

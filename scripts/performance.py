@@ -11,11 +11,16 @@ from functools import partial
 from pathlib import Path
 
 from compiler.errors import UserError
+from hdl.config import PRESETS
 from scripts.measure import ROOT
 from scripts.records import Records
 from scripts.workloads import GROUPS, WORKLOADS
 
 __all__ = ["PAGE", "TARGETS", "Target", "render", "write_page"]
+
+_EDGE = PRESETS["edge"]
+_DEPTH = _EDGE.rows // _EDGE.row_group + _EDGE.cols // _EDGE.col_group
+"""Pipeline stages of the array, as `hdl.matrix.array` has them."""
 
 PAGE = ROOT / "docs" / "performance.md"
 
@@ -24,14 +29,22 @@ PAGE = ROOT / "docs" / "performance.md"
 class Target:
     """A figure to reach on all of some workloads.
 
-    Parameters: `text`; `chosen`: a pattern for their names; `figure`: of a record; `least`: the
-    smallest that will do.
+    Parameters: `text`; `chosen`: a pattern for their names; `figure`: of a record, a share or
+    cycles; `bound`: the smallest share, or with `cycles` the largest count, that will do.
     """
 
     text: str
     chosen: str
     figure: Callable[[dict], float]
-    least: float
+    bound: float
+    cycles: bool = False
+
+    def met(self, record: dict) -> bool:
+        found = self.figure(record)
+        return found <= self.bound if self.cycles else found >= self.bound
+
+    def worst(self, records: list[dict]) -> dict:
+        return (max if self.cycles else min)(records, key=self.figure)
 
 
 def _efficiency(record: dict) -> float:
@@ -64,6 +77,13 @@ TARGETS = (
         "^short/",
         lambda r: r["sustained"],
         0.99,
+    ),
+    Target(
+        "cold start: the first row within latency + one tile + array depth + 64 cycles",
+        r"^gemm/\d+\^3 x 1$",
+        lambda r: r["first_row_cycle"],
+        60 + _EDGE.block_tile_beats + _DEPTH + 64,
+        cycles=True,
     ),
     Target("small models, decode: 90 %", "^small/", _efficiency, 0.90),
     Target("8192 tokens of context at dim 2048: 95 %", "^long/", _efficiency, 0.95),
@@ -102,7 +122,7 @@ def _group(records: list[dict]) -> str:
     header = ["workload", "cycles", "roofline", "bound", "efficiency", "under the memory's limit"]
     header += ["MACs useful", "array fed"]
     if products:
-        header += ["padded roofline", "overhead", "sustained"]
+        header += ["padded roofline", "overhead", "first row at", "tail", "sustained"]
     rows = []
     for r in records:
         row = [
@@ -115,6 +135,7 @@ def _group(records: list[dict]) -> str:
         ]
         if products:
             row += [f"{r['padded_roofline_cycles']:,}", f"{r['overhead_cycles']:,}"]
+            row += [f"{r['first_row_cycle']:,}", f"{r['tail_cycles']:,}"]
             row += [_percent(r["sustained"])]
         rows.append([*row, f"`{r['command']}`"])
     return _table([*header, "command"], rows)
@@ -160,11 +181,12 @@ def _targets(records: list[dict]) -> str:
         if not some:
             rows.append([target.text, f"0 of {count}", "", "", "not measured"])
             continue
-        worst = min(some, key=target.figure)
-        met = target.figure(worst) >= target.least
-        verdict = "missed" if not met else "met" if len(some) == count else "met so far"
-        least = _percent(target.figure(worst))
-        rows.append([target.text, f"{len(some)} of {count}", least, worst["name"], verdict])
+        worst = target.worst(some)
+        met = "met" if len(some) == count else "met so far"
+        verdict = met if target.met(worst) else "missed"
+        found = target.figure(worst)
+        shown = f"{found:,} cycles" if target.cycles else _percent(found)
+        rows.append([target.text, f"{len(some)} of {count}", shown, worst["name"], verdict])
     return _table(["target", "measured", "worst", "at", "verdict"], rows)
 
 

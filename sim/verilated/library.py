@@ -82,6 +82,15 @@ class MemoryTiming:
         """`bandwidth` as the model has it: the nearest fraction with a denominator up to 1000."""
         return max(Fraction(self.bandwidth).limit_denominator(1000), Fraction(1, 1000))
 
+    def read_window(self, burst_beats: int) -> int:
+        """Beats that a chip should ask for ahead: enough to hide the latency, and half a burst.
+
+        A DRAM opens rows for what it has been asked, so it must be asked as much earlier as
+        that takes.
+        """
+        opening = self.dram.rp + self.dram.rcd if self.dram else 0
+        return self.latency + opening + burst_beats // 2
+
     def __str__(self) -> str:
         """In a few words, for reports."""
         parts = [f"{'ideal' if self.dram is None else self.dram}, latency {self.latency}"]

@@ -117,6 +117,17 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def _bound(record: dict) -> str:
+    """What most of the cycles are explained by: bytes, multiplications, or neither: latency."""
+    padded = record.get("padded_roofline_cycles", 0) / record["cycles"]
+    fed = max(padded, record["array_fed"])
+    if max(fed, record["sustained_efficiency"]) < 0.9:
+        return "latency"
+    if fed > record["sustained_efficiency"] + 0.03:
+        return "MACs with padding"
+    return record["bound"]
+
+
 def _group(records: list[dict]) -> str:
     products = all("sustained" in r for r in records)
     header = ["workload", "cycles", "roofline", "bound", "efficiency", "under the memory's limit"]
@@ -129,7 +140,7 @@ def _group(records: list[dict]) -> str:
             r["name"].split("/", 1)[1],
             f"{r['cycles']:,}",
             f"{r['roofline_cycles']:,}",
-            r["bound"],
+            _bound(r),
             *map(_percent, (r["efficiency"], r["sustained_efficiency"])),
             *map(_percent, (r["mac_utilization"], r["array_fed"])),
         ]

@@ -84,12 +84,33 @@ class WrongBit(GoldenChip):
         return dict.fromkeys(Counter, 0) | {Counter.CYCLES: 1000}
 
 
-@pytest.mark.parametrize("place", ["rows_out", "kv_base"])
-def test_a_wrong_bit_is_seen(place: str) -> None:
+def test_several_layers() -> None:
+    found = [
+        run_layer(
+            PRESETS["edge"],
+            GoldenChip,
+            SHAPE,
+            context=40,
+            sequences=2,
+            chunk=1,
+            rng=RNG(0),
+            layers=layers,
+        )
+        for layers in (1, 3)
+    ]
+    assert found[1]["bit_exact"] is True
+    assert found[1]["useful_macs"] == 3 * found[0]["useful_macs"]
+
+
+@pytest.mark.parametrize(("place", "offset"), [("rows_out", 5), ("kv_base", 5), ("kv_base", -5)])
+def test_a_wrong_bit_is_seen(place: str, offset: int) -> None:
     made = image(random_layer(SHAPE, 11, RNG(0)), kv_pages=1, with_head=False)
+    # From the end: in the scales of the last half of the last page.
+    half = 32 * 64 + 32
+    base = getattr(made.memory, place) + (4 * half if offset < 0 else 0)
 
     class Wrong(WrongBit):
-        at = getattr(made.memory, place) + 5
+        at = base + offset
 
     found = run_layer(PRESETS["edge"], Wrong, SHAPE, context=10, sequences=1, chunk=1, rng=RNG(0))
     assert found["bit_exact"] is False

@@ -211,6 +211,23 @@ def test_the_page_is_what_the_results_say() -> None:
     assert main(["bench", "page", "--check"]) == 0, "run ./serrano bench page"
 
 
+@pytest.mark.parametrize(
+    ("more", "bound"),
+    [
+        ({"sustained_efficiency": 0.95, "array_fed": 0.5}, "memory"),
+        ({"sustained_efficiency": 0.89, "array_fed": 0.5}, "latency"),
+        ({"sustained_efficiency": 0.8, "array_fed": 0.95}, "MACs with padding"),
+        (
+            {"sustained_efficiency": 0.5, "array_fed": 0.6, "padded_roofline_cycles": 950},
+            "MACs with padding",
+        ),
+        ({"sustained_efficiency": 0.97, "array_fed": 0.97, "bound": "MACs"}, "MACs"),
+    ],
+)
+def test_the_bound_of_a_row(more: dict, bound: str) -> None:
+    assert performance._bound(record("decode/x", 1000) | more) == bound
+
+
 def test_tables_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = PAGE.read_text()
     one = record("decode/llama1b, context 512, 1 rows", 905)
@@ -220,6 +237,16 @@ def test_tables_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     row = next(line for line in made.splitlines() if line.startswith("| decode, 1 row: 99 %"))
     assert "| 1 of 6 | 99.4 % |" in row
     assert row.endswith("| met so far |")
+    # A product has more columns, and the cold start is a count that must not be passed.
+    product = record("gemm/64^3 x 1", 1000)
+    product |= {"padded_roofline_cycles": 890, "overhead_cycles": 110, "sustained": 0.999}
+    for first, verdict in ((169, "met so far"), (170, "missed")):
+        made = render(
+            text, {product["name"]: product | {"first_row_cycle": first, "tail_cycles": 7}}
+        )
+        assert f"| 890 | 110 | {first} | 7 | 99.9 % | `{product['command']}` |" in made
+        assert f"| {first} cycles | gemm/64^3 x 1 | {verdict} |" in made
+    made = render(text, {one["name"]: one})
     missed = render(text, {one["name"]: record(one["name"], 920)})
     assert "| 97.8 % | decode/llama1b, context 512, 1 rows | missed |" in missed
     assert render(made, {one["name"]: one}) == made

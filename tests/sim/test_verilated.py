@@ -314,6 +314,8 @@ def test_a_timing_says_what_it_is():
         "ideal, latency 60, 0.5 beats a cycle at most, random stalls of 10% on each channel"
     )
     assert "0% to 20%" in str(MemoryTiming(stalls={"r": 0.2}))
+    assert MemoryTiming(60).read_window(64) == 92
+    assert MemoryTiming(60, dram=dram).read_window(64) == 92 + dram.rp + dram.rcd
 
 
 # --- The model itself --------------------------------------------------------------------------

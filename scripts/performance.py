@@ -4,6 +4,7 @@ A table stands between `<!-- begin NAME -->` and `<!-- end NAME -->`; NAME is a 
 groups, or one of `measured`, `memories`, `targets` and `array`.
 """
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -107,7 +108,8 @@ TARGETS = (
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+    """Rounded down: what is short of 100 % never reads 100."""
+    return f"{math.floor(1000 * value + 1e-9) / 10:.1f} %"
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

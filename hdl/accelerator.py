@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, ResetInserter
+from amaranth.hdl import Cat, Module, Mux, ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -10,7 +10,7 @@ from hdl.config import Config
 from hdl.control.axi_lite import axi4_lite_signature
 from hdl.control.controller import Controller
 from hdl.control.dispatch import QUEUES
-from hdl.isa import Counter
+from hdl.isa import Cause, Counter, Unit
 from hdl.kv import KVUnit
 from hdl.matrix import MatrixUnit
 from hdl.memory import (
@@ -22,6 +22,7 @@ from hdl.memory import (
     TapeReader,
 )
 from hdl.memory.axi import axi4_signature
+from hdl.trace import BEATS, State, trace_signature
 from hdl.vector import VectorUnit
 
 __all__ = ["Accelerator"]
@@ -38,15 +39,19 @@ class Accelerator(wiring.Component):
         Memory.
     irq : Out(1)
         A step has ended.
+    trace : Out(trace_signature), with the parameter ``trace``
+        What every unit does in each cycle (``hdl.trace``).
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, *, trace: bool = False):
         self.config = config
+        self._trace = trace
         super().__init__(
             {
                 "s_axil": In(axi4_lite_signature()),
                 "m_axi": Out(axi4_signature(config)),
                 "irq": Out(1),
+                **({"trace": Out(trace_signature())} if trace else {}),
             }
         )
 
@@ -167,4 +172,27 @@ class Accelerator(wiring.Component):
             events[Counter.ARRAY_LAST.value].eq(matrix.fed),
             control.progress.eq(Cat(*beats.values()).any()),
         ]
+        if self._trace:
+            m.d.comb += self.trace.word.running.eq(control.running)
+            for bit, counter in enumerate(BEATS.values()):
+                m.d.comb += self.trace.word.beats[bit].eq(events[counter.value])
+            self._trace_unit(m, Unit.CONTROL, control.activity, control.dispatched, control.index)
+            for name, u in units.items():
+                stream = u.instruction
+                taken = stream.valid & stream.ready
+                self._trace_unit(m, Unit[name.upper()], u.activity, taken, stream.p.index)
         return m
+
+    def _trace_unit(self, m, unit: Unit, activity, taken, index):
+        """A unit's part of the trace."""
+        word = self.trace.word.units[unit.value]
+        stalled = activity.starved | activity.blocked
+        m.d.comb += [
+            word.cause.eq(Mux(stalled, activity.cause, Cause.NONE)),
+            word.taken.eq(taken),
+            word.finished.eq(activity.finished),
+            self.trace.index[unit.value].eq(index),
+        ]
+        for state in (State.BUSY, State.STARVED, State.BLOCKED):
+            with m.If(getattr(activity, state.name.lower())):
+                m.d.comb += word.state.eq(state)

@@ -10,7 +10,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, Signature
 
 from hdl.config import BLOCK, Config
-from hdl.isa import INSTRUCTION_BITS, SEMAPHORES
+from hdl.isa import INSTRUCTION_BITS, SEMAPHORES, Cause
 
 __all__ = [
     "activation_word",
@@ -122,8 +122,20 @@ def fault_signature() -> Signature:
 
 
 def activity_signature() -> Signature:
-    """What a unit does in this cycle, at most one of the three; none when idle (no instruction)."""
-    return Signature({"busy": Out(1), "starved": Out(1), "blocked": Out(1)})
+    """What a unit does in this cycle, at most one of the three; none when idle (no instruction).
+
+    ``cause``: what it waits for where it is starved or blocked, without meaning elsewhere.
+    ``finished``: pulse in the last cycle of its oldest instruction; none after a fault.
+    """
+    return Signature(
+        {
+            "busy": Out(1),
+            "starved": Out(1),
+            "blocked": Out(1),
+            "cause": Out(Cause),
+            "finished": Out(1),
+        }
+    )
 
 
 def activation_word() -> data.StructLayout:

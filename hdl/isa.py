@@ -16,6 +16,7 @@ __all__ = [
     "IDENTITY",
     "INSTRUCTION_BITS",
     "SEMAPHORES",
+    "Cause",
     "Counter",
     "DescriptorError",
     "Fault",
@@ -458,3 +459,28 @@ class Counter(Enum, shape=6):
     PORT_BUSY = 25  # cycles with a read beat
     ARRAY_FIRST = 26  # CYCLES when the array took its first row; 0 if it took none
     ARRAY_LAST = 27  # CYCLES when it took its last
+
+
+class Cause(Enum, shape=5):
+    """What a unit waits for in a cycle that its counters call starved or blocked."""
+
+    NONE = 0
+    PIPELINE = 1  # its own decoding and latency
+    SEMAPHORE = 2
+    MEMORY = 3  # beats it asked for (KV: of pages)
+    PORT = 4  # the memory port to take a request
+    FIFO = 5  # tape: room in its FIFOs
+    TAPE = 6  # matrix: weights from the tape
+    PAGE = 7  # matrix: the next page
+    VISIT = 8  # vector: the next page; KV: a unit to take its visit
+    PANEL = 9  # matrix: a free panel of the ring; vector: a full one
+    WEIGHTS = 10  # a P buffer: full for matrix, free for vector
+    OUTPUT = 11  # output panels: free for matrix, full for vector
+    SLOT = 12  # KV: a free page slot
+    APPEND = 13  # KV: the layer's appends to be complete; vector: room for an append
+    WRITE = 14  # writes: room in the writer, responses, a write port on chip
+    WALK = 15  # KV: page tables and owners
+    DESCRIPTOR = 16  # control: the descriptor's words
+    PROGRAM = 17  # control: instruction words
+    QUEUE = 18  # control: room in a unit's queue
+    DRAIN = 19  # control: units and memory to come to rest

@@ -13,6 +13,7 @@ from hdl.emit import emit_verilog
 from hdl.interfaces import READ_WINDOW_BITS
 from hdl.isa import IDENTITY, Counter, DescriptorError, Fault, HostRegister, Unit
 from runtime.chip import DeviceFault, Progress
+from runtime.trace import TraceWriter
 from sim.verilated.build import BuildConfig, build, cached_verilog
 from sim.verilated.library import MemoryTiming, SimulatedChip
 
@@ -30,10 +31,10 @@ def build_chip(
     """The simulator of a chip as a shared library, built if it is not in the cache."""
 
     def make() -> str:
-        return emit_verilog(Accelerator(config), TOP)
+        return emit_verilog(Accelerator(config, trace=True), TOP)
 
     progress("writing Verilog", 0.0)
-    text = cached_verilog(make, Path(hdl.__file__).parent, repr(config))
+    text = cached_verilog(make, Path(hdl.__file__).parent, f"{config!r}, trace")
     return build(text, TOP, BuildConfig(), progress=progress)
 
 
@@ -47,6 +48,7 @@ class RtlChip:
     library : from :func:`build_chip`
     timing : of the memory model; 60 cycles of latency by default
     seed : of the memory's random stalls
+    trace : gets every step
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class RtlChip:
         library: Path,
         timing: MemoryTiming | None = None,
         seed: int = 0,
+        trace: TraceWriter | None = None,
     ):
         self.config = config
+        self._trace = trace
         self.memory = memory
         self._head = (-1, b"")
         self._sim = SimulatedChip(library, memory, timing or MemoryTiming(), seed=seed)
@@ -105,15 +109,21 @@ class RtlChip:
                     break
         self._write_pair("DESCRIPTOR", descriptor)
         start = self._sim.cycles
+        if self._trace:
+            self._sim.record(self._trace.resolution, *self._trace.step_window)
         self._write(HostRegister.CONTROL, 1)
         while not self._sim.run(_CHUNK_CYCLES):
             if progress:
                 progress(self._sim.cycles - start)
         status = self._read(HostRegister.STATUS)
         self._write(HostRegister.CONTROL, 2)
+        counters = {c: self._counter(c) for c in Counter}
+        if self._trace:
+            log = self._sim.recorded()
+            self._trace.add(self.config, log, self.memory, program, descriptor, counters)
         if status & 4:
             raise DeviceFault(self._fault_text())
-        return {c: self._counter(c) for c in Counter}
+        return counters
 
     def _fault_text(self) -> str:
         cause = Fault(self._read(HostRegister.FAULT_CAUSE))

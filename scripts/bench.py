@@ -15,6 +15,7 @@ from scripts import bench_all, options
 from scripts.console import err, report_console
 from scripts.devices import chip_maker, measured_limit
 from scripts.report import breakdown, phase_table
+from scripts.tracing import TraceCycles, TraceFile, TraceResolution, tracing
 
 __all__ = ["app"]
 
@@ -51,6 +52,9 @@ def gemm(
     stalls: options.StallPercent = 0,
     memory: options.Memory = "ideal",
     bandwidth: options.Bandwidth = 1.0,
+    trace: TraceFile = None,
+    trace_cycles: TraceCycles = None,
+    trace_resolution: TraceResolution = 16,
     json: options.JsonFile = None,
 ) -> int:
     """One matrix product: activations on chip, weights from the tape."""
@@ -58,11 +62,14 @@ def gemm(
     for name, value in (("--m", m), ("--k", k), ("--n", n), ("--repeat", repeat)):
         options.whole(name, value, 1, 1 << 20)
     options.output_file("--json", json)
+    traced = tracing(trace, trace_cycles, trace_resolution)
     timing = options.memory_timing(config, latency, stalls, memory, bandwidth)
-    make = chip_maker(options.DeviceName.rtl, config, timing, seed)
     limit = partial(measured_limit, config, timing, seed)
     try:
-        figures = run_gemm(config, make, m, k, n, repeat, np.random.default_rng(seed), limit)
+        with traced as writer:
+            make = chip_maker(options.DeviceName.rtl, config, timing, seed, writer)
+            rng = np.random.default_rng(seed)
+            figures = run_gemm(config, make, m, k, n, repeat, rng, limit)
     except DeviceFault as fault:
         err.print(f"the chip stopped: {fault}")
         return 1
@@ -87,6 +94,9 @@ def layer(
     stalls: options.StallPercent = 0,
     memory: options.Memory = "ideal",
     bandwidth: options.Bandwidth = 1.0,
+    trace: TraceFile = None,
+    trace_cycles: TraceCycles = None,
+    trace_resolution: TraceResolution = 16,
     json: options.JsonFile = None,
 ) -> int:
     """Transformer layers with random weights: decode rows or a prefill chunk."""
@@ -96,8 +106,8 @@ def layer(
     options.whole("--context", context, 0, (1 << 20) - 1024)
     shape = LayerShape(dim, hidden, heads, kv_heads, head_dim)
     options.output_file("--json", json)
+    traced = tracing(trace, trace_cycles, trace_resolution)
     timing = options.memory_timing(config, latency, stalls, memory, bandwidth)
-    make = chip_maker(options.DeviceName.rtl, config, timing, seed)
     limit = partial(measured_limit, config, timing, seed)
     start = perf_counter()
 
@@ -106,18 +116,19 @@ def layer(
             err.print(f"simulating: {cycles:,} cycles", end="\r")
 
     try:
-        figures = run_layer(
-            config,
-            make,
-            shape,
-            context=context,
-            sequences=rows or 1,
-            chunk=chunk or 1,
-            rng=np.random.default_rng(seed),
-            progress=progress,
-            limit=limit,
-            layers=options.whole("--layers", layers, 1, 1024),
-        )
+        with traced as writer:
+            figures = run_layer(
+                config,
+                chip_maker(options.DeviceName.rtl, config, timing, seed, writer),
+                shape,
+                context=context,
+                sequences=rows or 1,
+                chunk=chunk or 1,
+                rng=np.random.default_rng(seed),
+                progress=progress,
+                limit=limit,
+                layers=options.whole("--layers", layers, 1, 1024),
+            )
     except DeviceFault as fault:
         err.print(f"the chip stopped: {fault}")
         return 1

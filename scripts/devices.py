@@ -10,6 +10,7 @@ from runtime.chip import ChipMaker
 from runtime.golden_chip import GoldenChip
 from runtime.limit import MemoryLimit, memory_limit
 from runtime.rtl_chip import RtlChip, build_chip
+from runtime.trace import TraceWriter
 from scripts.console import bar, err
 from scripts.options import DeviceName
 from sim.verilated.library import MemoryTiming
@@ -30,9 +31,13 @@ def compiled(checkpoint: Checkpoint, config: Config, **options) -> Image:
 
 
 def chip_maker(
-    device: DeviceName, config: Config, timing: MemoryTiming | None = None, seed: int = 0
+    device: DeviceName,
+    config: Config,
+    timing: MemoryTiming | None = None,
+    seed: int = 0,
+    trace: TraceWriter | None = None,
 ) -> ChipMaker:
-    """How to make a chip of this kind.
+    """How to make a chip of this kind; ``trace`` gets its steps.
 
     The simulator is built, if need be, when the first chip is made: what is wrong with a model or a
     shape is said before.
@@ -43,7 +48,7 @@ def chip_maker(
     def make(config: Config, memory) -> RtlChip:
         with bar(f"simulator for preset {config.name}") as progress:
             library = build_chip(config, progress)
-        return RtlChip(config, memory, library=library, timing=timing, seed=seed)
+        return RtlChip(config, memory, library=library, timing=timing, seed=seed, trace=trace)
 
     return make
 

@@ -19,6 +19,7 @@ from scripts.console import err, report_console
 from scripts.devices import chip_maker, measured_limit
 from scripts.report import breakdown, phase_table, step_json
 from scripts.source import Source, from_image, from_model
+from scripts.tracing import TraceCycles, TraceFile, TraceResolution, tracing
 
 __all__ = ["run"]
 
@@ -68,12 +69,16 @@ def run(
     stalls: options.StallPercent = 0,
     memory: options.Memory = "ideal",
     bandwidth: options.Bandwidth = 1.0,
+    trace: TraceFile = None,
+    trace_cycles: TraceCycles = None,
+    trace_resolution: TraceResolution = 16,
     json: options.JsonFile = None,
 ) -> int:
     """Generate text with a model on the simulated chip."""
     config = options.preset(preset)
     options.whole("--tokens", tokens, 1, 1 << 20)
     options.output_file("--json", json)
+    traced = tracing(trace, trace_cycles, trace_resolution, device)
     timing = options.memory_timing(config, latency, stalls, memory, bandwidth)
     Sampler(temperature, top_p, seed)  # refuses bad numbers before anything is built
     source = from_image(image, tokenizer) if image else from_model(model, tokenizer)
@@ -89,7 +94,6 @@ def run(
         context = min(source.context, -(-need // PAGE_TOKENS) * PAGE_TOKENS)
     made = source.image(config, context, min(len(prompts), config.row_capacity))
     config = Config(**made.manifest["config"])
-    main = Device(made, chip_maker(device, config, timing, seed))
     with_check = check and device is not options.DeviceName.golden
     checker = Device(made, chip_maker(options.DeviceName.golden, config)) if with_check else None
     stop = frozenset() if ignore_eos else source.eos_ids
@@ -98,8 +102,10 @@ def run(
         for i, p in enumerate(prompts)
     ]
     show = _Printer(text, prompts, chat)
-    start = perf_counter()
-    with _step_progress(device is options.DeviceName.rtl) as (progress, step_done):
+    wait = _step_progress(device is options.DeviceName.rtl)
+    with traced as writer, wait as (progress, step_done):
+        main = Device(made, chip_maker(device, config, timing, seed, writer))
+        start = perf_counter()
 
         def on_token(request: int, token: int) -> None:
             step_done()

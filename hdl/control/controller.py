@@ -14,8 +14,10 @@ from hdl.control.registers import HostRegisters
 from hdl.control.semaphores import SemaphoreFile
 from hdl.interfaces import (
     ADDRESS_BITS,
+    INDEX_BITS,
     READ_WINDOW_BITS,
     ROW_BITS,
+    activity_signature,
     fault_signature,
     instruction_signature,
     model_layout,
@@ -26,7 +28,7 @@ from hdl.interfaces import (
     semaphore_signature,
     step_layout,
 )
-from hdl.isa import Counter, DescriptorError, Fault, ModelRegister, Unit
+from hdl.isa import Cause, Counter, DescriptorError, Fault, ModelRegister, Unit
 
 __all__ = ["FAULT_SOURCES", "Controller"]
 
@@ -68,6 +70,8 @@ class Controller(wiring.Component):
         Counter events but those that the controller makes itself (CYCLES, INSTRUCTIONS).
     unit_reset : Out(1), port_abort : Out(1)
         Resets every unit; makes the memory port drop what it has on its way.
+    running, dispatched : Out(1), index : Out, activity : Out(activity_signature)
+        For the trace: a step runs; an instruction is handed out, its index; as every unit.
     model, step : Out; rows, segments, outputs : In(read_port)
     descriptor, program : Out(read_client)
     """
@@ -92,6 +96,10 @@ class Controller(wiring.Component):
                 "events": In(len(Counter)),
                 "unit_reset": Out(1),
                 "port_abort": Out(1),
+                "running": Out(1),
+                "dispatched": Out(1),
+                "index": Out(INDEX_BITS),
+                "activity": Out(activity_signature()),
                 "model": Out(model_layout()),
                 "step": Out(step_layout()),
                 "rows": In(read_port(6, row_entry())),
@@ -223,6 +231,20 @@ class Controller(wiring.Component):
                 m.d.comb += [reset.eq(1), forget.eq(1), self.port_abort.eq(1)]
                 with m.If(self.port_idle):
                     finish()
+
+        activity = self.activity
+        m.d.comb += [
+            self.running.eq(running),
+            self.dispatched.eq(dispatch.dispatched),
+            self.index.eq(dispatch.index),
+        ]
+        with m.If(fsm.ongoing("RUN")):
+            for name in activity_signature().members:
+                m.d.comb += getattr(activity, name).eq(getattr(dispatch.activity, name))
+        with m.Elif(fsm.ongoing("START")):
+            m.d.comb += [activity.starved.eq(1), activity.cause.eq(Cause.PIPELINE)]
+        with m.Elif(running):
+            m.d.comb += [activity.blocked.eq(1), activity.cause.eq(Cause.DRAIN)]
         return m
 
     def _fault_record(self, m, registers, descriptor, dispatch, semaphores, watch, quiet):

@@ -1,6 +1,6 @@
 """Instruction fetch, decode and dispatch to the units' queues."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -9,6 +9,7 @@ from hdl.config import Config
 from hdl.control.words import WordReader
 from hdl.interfaces import (
     INDEX_BITS,
+    activity_signature,
     instruction_signature,
     model_layout,
     read_client,
@@ -16,6 +17,7 @@ from hdl.interfaces import (
 from hdl.isa import (
     INSTRUCTION_BITS,
     TABLE,
+    Cause,
     Fault,
     LoadSource,
     ModelRegister,
@@ -63,6 +65,9 @@ class Dispatcher(wiring.Component):
         An instruction was executed or queued (pulse).
     fault : Out(Fault), index : Out
         NONE or ILLEGAL_INSTRUCTION, held; ``index`` of the instruction at the head.
+    activity : Out(activity_signature)
+        Busy where ``dispatched``, starved of program words, else blocked: by a full queue, by a
+        descriptor that is not read, after END.
     memory : Out(read_client)
     """
 
@@ -83,6 +88,7 @@ class Dispatcher(wiring.Component):
                 "dispatched": Out(1),
                 "fault": Out(Fault),
                 "index": Out(INDEX_BITS),
+                "activity": Out(activity_signature()),
                 "memory": Out(read_client(config)),
             }
         )
@@ -125,7 +131,7 @@ class Dispatcher(wiring.Component):
         empty = Cat(~queue.r_rdy & (queue.level == 0) for queue in queues.values()).all()
         m.d.comb += self.ended.eq(done & empty)
 
-        illegal = Signal()
+        illegal, full = Signal(), Signal()
         with m.If(running & words.valid & ~done & (self.fault == Fault.NONE)):
             with m.Switch(words.payload[:8]):
                 for opcode, definition in TABLE.items():
@@ -142,6 +148,7 @@ class Dispatcher(wiring.Component):
                             self._set(m, view, illegal)
                         else:
                             go = Cat(queues[unit].w_rdy for unit in definition.units).all()
+                            m.d.comb += full.eq(~go)
                             if opcode is Opcode.LOAD:
                                 go &= self.tables | (view.source == LoadSource.CONSTANT)
                             elif opcode is Opcode.ADD:
@@ -162,6 +169,21 @@ class Dispatcher(wiring.Component):
                 m.d.sync += self.index.eq(self.index + 1)
                 with m.If(self.index.all()):
                     m.d.sync += self.fault.eq(Fault.ILLEGAL_INSTRUCTION)
+
+        activity, waits = self.activity, Signal()
+        m.d.comb += [
+            waits.eq(running & ~done & ~words.valid),
+            activity.busy.eq(self.dispatched),
+            activity.starved.eq(waits),
+            activity.blocked.eq(running & ~waits & ~self.dispatched),
+            activity.finished.eq(self.dispatched & (words.payload[:8] != Opcode.END)),
+        ]
+        with m.If(done):
+            m.d.comb += activity.cause.eq(Cause.DRAIN)
+        with m.Elif(waits):
+            m.d.comb += activity.cause.eq(Cause.PROGRAM)
+        with m.Else():
+            m.d.comb += activity.cause.eq(Mux(full, Cause.QUEUE, Cause.DESCRIPTOR))
         return m
 
     def _set(self, m, view, illegal) -> None:

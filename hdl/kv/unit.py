@@ -21,7 +21,7 @@ from hdl.interfaces import (
     visit_layout,
     write_client,
 )
-from hdl.isa import Fault, Opcode, instruction_layout
+from hdl.isa import Cause, Fault, Opcode, instruction_layout
 from hdl.kv.append import AppendWriter
 from hdl.kv.fetch import PageFetch
 from hdl.kv.fifo import StreamFIFO
@@ -166,6 +166,7 @@ class KVUnit(Component):
                     m.next = "TOTALS"
             with m.State("TOTALS"), m.If(~totals.busy):
                 m.d.comb += self.semaphore.signal.eq(word.signal)
+                m.d.comb += self.activity.finished.eq(1)
                 m.d.sync += prepared.eq(1)
                 m.next = "IDLE"
             with m.State("ATTEND"):
@@ -173,6 +174,7 @@ class KVUnit(Component):
                     m.d.comb += writer.restart.eq(1)
                     m.d.sync += open_.eq(1)
                 with m.If(open_ & ~nest.busy & walk.idle & ~records.o.valid & fetch.idle):
+                    m.d.comb += self.activity.finished.eq(1)
                     m.next = "IDLE"
             with m.State("STOPPED"):
                 pass
@@ -273,6 +275,17 @@ class KVUnit(Component):
             self.activity.starved.eq(active & waiting),
             self.activity.blocked.eq(active & blocked),
         ]
+        cause = self.activity.cause
+        with m.If(waiting):
+            m.d.comb += cause.eq(Mux(walk.waiting, Cause.WALK, Cause.WRITE))
+            with m.If(fetch.expecting):
+                m.d.comb += cause.eq(Cause.MEMORY)
+        with m.Elif(fsm.ongoing("WAIT")):
+            m.d.comb += cause.eq(Mux(self.semaphore.wait_ready, Cause.PIPELINE, Cause.SEMAPHORE))
+        with m.Elif(~open_):
+            m.d.comb += cause.eq(Cause.APPEND)
+        with m.Else():
+            m.d.comb += cause.eq(Mux(visit_stalls, Cause.VISIT, Cause.SLOT))
         return m
 
     def _faults(self, m, bad, illegal, nest_bad, empty_segment, reports, index):

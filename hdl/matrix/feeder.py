@@ -12,7 +12,7 @@ from hdl.interfaces import (
     read_port,
     semaphore_signature,
 )
-from hdl.isa import SEMAPHORES
+from hdl.isa import SEMAPHORES, Cause
 from hdl.matrix.array import row_layout
 from hdl.matrix.tile import row_tag_layout, tile_layout
 
@@ -78,6 +78,8 @@ class ActivationFeeder(Component):
         ``tile_scales`` (held until the next tile) of its tile.
     reads, blocked, active : Out(1)
         A row is read in this cycle; a loaded tile waits for something; at work.
+    cause, finished : Out
+        What the loaded tile waits for; an instruction's last row is read in this cycle.
     """
 
     def __init__(self, config: Config):
@@ -105,6 +107,8 @@ class ActivationFeeder(Component):
                 "tile_scales": Out(8 * c.cols),
                 "reads": Out(1),
                 "blocked": Out(1),
+                "cause": Out(Cause),
+                "finished": Out(1),
                 "active": Out(1),
             }
         )
@@ -152,6 +156,15 @@ class ActivationFeeder(Component):
             self.blocked.eq(self.loaded.valid & ~active & ~self.loaded.ready),
             self.active.eq(active | self.loaded.valid),
         ]
+
+        with m.If(tile.opens & ~grants.some):
+            m.d.comb += self.cause.eq(Cause.SEMAPHORE)
+        with m.Elif(takes_panel & ~ring.some):
+            m.d.comb += self.cause.eq(Cause.PANEL)
+        with m.Elif(tile.weights_first & ~weights.some):
+            m.d.comb += self.cause.eq(Cause.WEIGHTS)
+        with m.Else():
+            m.d.comb += self.cause.eq(Cause.OUTPUT)
 
         # The row read in this cycle
         now = Signal(tile_layout(c))
@@ -212,7 +225,10 @@ class ActivationFeeder(Component):
 
         # The tile's end
         ends = Signal()
-        m.d.comb += ends.eq(self.reads & last | start & ~some_rows)
+        m.d.comb += [
+            ends.eq(self.reads & last | start & ~some_rows),
+            self.finished.eq(ends & now.closes),
+        ]
         m.d.sync += [
             self.semaphore.signal.eq(Mux(ends, now.signal, 0)),
             self.weights_release.eq(ends & now.weights_last),

@@ -169,6 +169,7 @@ class TileSequencer(Component):
                     tile.panel_first.eq((block == 0) & (group == 0) & (reduction == 0)),
                     end_of_panel.eq(last_block & last_group & last_reduction),
                     tile.panel_last.eq(end_of_panel),
+                    tile.closes.eq(end_of_panel & last_panel),
                     tile.signal.eq(Mux(end_of_panel & last_panel, matmul.signal, 0)),
                 ]
                 with m.If(taken):
@@ -257,6 +258,7 @@ class TileSequencer(Component):
                     end_of_panel.eq(last_group_of_head & last_reduction),
                     tile.weights_last.eq(end_of_panel),
                     tile.batch_last.eq(end_of_panel & before.last),
+                    tile.closes.eq(end_of_panel & before.end),
                 ]
                 with m.If(taken):
                     next_reduction()

@@ -37,6 +37,7 @@ def tile_layout(config: Config) -> data.StructLayout:
             "query": 1,
             # Order
             "opens": 1,  # first tile of an instruction: needs its semaphores
+            "closes": 1,  # last tile of an instruction
             "signal": SEMAPHORES,  # given when the last row has been read
             "panel_first": 1,  # takes a panel of the ring
             "panel_last": 1,

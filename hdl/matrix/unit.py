@@ -1,6 +1,6 @@
 """The matrix unit: wiring of sequencer, loader, feeder, array and accumulators."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 
@@ -16,6 +16,7 @@ from hdl.interfaces import (
     step_layout,
     visit_layout,
 )
+from hdl.isa import Cause
 from hdl.matrix.accumulator import BlockAccumulator
 from hdl.matrix.array import SystolicArray
 from hdl.matrix.feeder import ActivationFeeder
@@ -35,7 +36,7 @@ class MatrixUnit(Component):
     -------
     As in docs/spec.md, sections 3 and 4. ``activity``: busy while rows are read or beats arrive,
     starved while the tape or the next page has not come, blocked while a loaded tile waits for a
-    panel, a P buffer, output panels or semaphores.
+    panel, a P buffer, output panels or semaphores; finished when an instruction's last row is read.
     """
 
     def __init__(self, config: Config):
@@ -133,5 +134,9 @@ class MatrixUnit(Component):
             self.activity.blocked.eq(feeder.blocked),
             self.activity.starved.eq(starved),
             self.activity.busy.eq(at_work & ~feeder.blocked & ~starved),
+            self.activity.cause.eq(
+                Mux(feeder.blocked, feeder.cause, Mux(loader.waits, Cause.TAPE, Cause.PAGE))
+            ),
+            self.activity.finished.eq(feeder.finished),
         ]
         return m

@@ -17,7 +17,7 @@ from hdl.interfaces import (
     semaphore_signature,
     step_layout,
 )
-from hdl.isa import Fault, LoadSource, Opcode, Target, instruction_layout
+from hdl.isa import Cause, Fault, LoadSource, Opcode, Target, instruction_layout
 from hdl.memory.memories import constant_address_bits, row_address_bits
 
 __all__ = ["RowLoader"]
@@ -301,5 +301,16 @@ class RowLoader(wiring.Component):
             self.activity.busy.eq(active & (busy | (~blocked & computing & (outstanding == 0)))),
             self.activity.blocked.eq(active & ~busy & blocked),
             self.activity.starved.eq(active & ~self.activity.busy & ~self.activity.blocked),
+            self.activity.finished.eq(finish),
+            self.activity.cause.eq(Cause.PIPELINE),
         ]
+        with m.If(self.activity.blocked):
+            with m.If(~waiting | jobs.r_rdy):
+                m.d.comb += self.activity.cause.eq(Cause.WRITE)
+            with m.Elif(~self.semaphore.wait_ready):
+                m.d.comb += self.activity.cause.eq(Cause.SEMAPHORE)
+        with m.Elif(outstanding != 0):
+            m.d.comb += self.activity.cause.eq(Cause.MEMORY)
+        with m.Elif(request.valid):
+            m.d.comb += self.activity.cause.eq(Cause.PORT)
         return m

@@ -14,7 +14,7 @@ from hdl.interfaces import (
     read_client,
     semaphore_signature,
 )
-from hdl.isa import Fault, Opcode, instruction_layout
+from hdl.isa import Cause, Fault, Opcode, instruction_layout
 
 __all__ = ["TapeReader"]
 
@@ -230,6 +230,14 @@ class TapeReader(wiring.Component):
             self.activity.busy.eq(active & beat),
             self.activity.starved.eq(active & ~beat & waits),
             self.activity.blocked.eq(active & ~beat & ~waits & ~fsm.ongoing("FAULT")),
+            self.activity.finished.eq(receipts.r_en),
             self.left.eq(active | elements.r_rdy | scales.r_rdy | (elements.level != 0)),
         ]
+        with m.If(waits):
+            m.d.comb += self.activity.cause.eq(Mux(outstanding != 0, Cause.MEMORY, Cause.PORT))
+        with m.Elif(fsm.ongoing("ASK")):
+            m.d.comb += self.activity.cause.eq(Cause.FIFO)
+        with m.Else():
+            granted = ~self.semaphore.wait_valid | self.semaphore.wait_ready
+            m.d.comb += self.activity.cause.eq(Mux(granted, Cause.PIPELINE, Cause.SEMAPHORE))
         return m

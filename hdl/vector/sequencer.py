@@ -15,7 +15,7 @@ from hdl.interfaces import (
     step_layout,
     visit_layout,
 )
-from hdl.isa import RESULT_TOKEN_BYTES, TABLE, Fault, Opcode, Unit, instruction_layout
+from hdl.isa import RESULT_TOKEN_BYTES, TABLE, Cause, Fault, Opcode, Unit, instruction_layout
 from hdl.vector.credits import Credits
 from hdl.vector.decode import COUNT_BITS, Decoder
 from hdl.vector.loops import TOKEN_COUNT_BITS, LoopNest
@@ -329,6 +329,7 @@ class Sequencer(Component):
                 self._decode(m)
             with m.State("VISIT"):
                 m.d.comb += [self.visits.ready.eq(1), self.activity.starved.eq(1)]
+                m.d.comb += self.activity.cause.eq(Cause.VISIT)
                 m.d.sync += [
                     self._visit.eq(self.visits.payload),
                     self._number.eq(pass_number("SOFTMAX_MAX")),
@@ -345,9 +346,8 @@ class Sequencer(Component):
                             m.d.sync += now.eq(row)
                 m.next = "WAIT"
             with m.State("WAIT"):
-                missing = (credits.ring < now.panels) | (
-                    now.release_output & ~credits.outputs.any()
-                )
+                no_panel = credits.ring < now.panels
+                missing = no_panel | (now.release_output & ~credits.outputs.any())
                 full = control.attention & (credits.weights == 0)
                 dependent = (now.after & (self._drain != 0)) | (now.turn & (self._turn != 0))
                 m.d.comb += [
@@ -355,6 +355,9 @@ class Sequencer(Component):
                     self.activity.starved.eq(missing),
                     self.activity.blocked.eq(~missing & full),
                     self.activity.busy.eq(~missing & ~full),
+                    self.activity.cause.eq(
+                        Mux(missing, Mux(no_panel, Cause.PANEL, Cause.OUTPUT), Cause.WEIGHTS)
+                    ),
                 ]
                 with m.If(~missing & ~full & ~dependent):
                     m.d.comb += [
@@ -368,6 +371,7 @@ class Sequencer(Component):
                     nest.step.eq(go),
                     self.activity.blocked.eq(~place),
                     self.activity.busy.eq(place),
+                    self.activity.cause.eq(Mux(control.to_append, Cause.APPEND, Cause.WRITE)),
                 ]
                 with m.If(end):
                     m.d.comb += [
@@ -386,11 +390,14 @@ class Sequencer(Component):
                 m.d.comb += [
                     self.activity.busy.eq(~landed),
                     self.activity.blocked.eq(landed & ~away),
+                    self.activity.cause.eq(Mux(self.memory_idle, Cause.APPEND, Cause.WRITE)),
                 ]
                 with m.If((add.opcode == Opcode.ADD.value) & (add.signal == 0) & many.any()):
+                    m.d.comb += self.activity.finished.eq(1)
                     m.next = "IDLE"
                 with m.Elif(landed & away):
                     m.d.comb += self.semaphore.signal.eq(self._op[Opcode.ADD].signal)
+                    m.d.comb += self.activity.finished.eq(1)
                     m.next = "IDLE"
 
     def _decode(self, m):
@@ -428,6 +435,7 @@ class Sequencer(Component):
                 self.semaphore.wait_mask.eq(Mux(job.attend, 0, self._op[Opcode.ADD]["wait"])),
                 self.activity.busy.eq(ready),
                 self.activity.starved.eq(~ready),
+                self.activity.cause.eq(Cause.SEMAPHORE),
             ]
             with m.If(ready):
                 with m.If(job.nothing):

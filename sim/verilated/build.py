@@ -33,7 +33,7 @@ __all__ = ["BuildConfig", "BuildError", "Progress", "build", "cached_verilog"]
 Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction of the whole build that is done."""
 
-_HARNESS = ("harness.cpp", "memory.h", "dram.h", "messages.h")
+_HARNESS = ("harness.cpp", "memory.h", "dram.h", "messages.h", "recorder.h")
 _HERE = Path(__file__).parent
 _STARTED = time.time()  # about when the design was imported
 _VERILATOR_FLAGS = (

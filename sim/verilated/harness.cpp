@@ -8,6 +8,7 @@
 
 #include "Vchip.h"
 #include "memory.h"
+#include "recorder.h"
 #include "verilated.h"
 #if VM_TRACE_FST
 #include "verilated_fst_c.h"
@@ -19,6 +20,21 @@ using TraceFile = VerilatedVcdC;
 
 namespace {
 
+// Designs with the port `trace` of hdl/trace.py; index of an instruction that a unit takes.
+template <class Top>
+constexpr bool TRACED = requires(const Top& top) { top.trace_word; };
+
+template <class Top>
+void record(serrano::Recorder& recorder, const Top& top) {
+    if constexpr (TRACED<Top>)
+        recorder.sample(top.trace_word, [&top](uint32_t unit) {
+            const uint32_t bit = 20 * unit, at = bit / 32, shift = bit % 32;
+            uint32_t index = top.trace_index[at] >> shift;
+            if (shift > 12) index |= top.trace_index[at + 1] << (32 - shift);
+            return index & 0xfffff;
+        });
+}
+
 struct Chip;
 thread_local Chip* t_chip = nullptr;  // whose call this thread is in
 
@@ -26,6 +42,7 @@ struct Chip {
     VerilatedContext context;
     Vchip top;
     serrano::AxiMemory<Vchip> memory;
+    serrano::Recorder recorder;
     uint64_t cycle = 0;
     bool stopped = false;  // an assertion failed or the model gave up; for good
     std::string output;    // what the design printed, assertions included
@@ -64,6 +81,7 @@ struct Chip {
         memory.drive(top, cycle);
         evaluate(false);
         memory.sample(top, cycle);
+        if (recorder.on()) record(recorder, top);
     }
 
     void edge() {
@@ -208,6 +226,20 @@ API const char* chip_violation(const Chip* chip) { return chip->memory.error.c_s
 API const char* chip_output(const Chip* chip) { return chip->output.c_str(); }
 
 API void chip_clear_output(Chip* chip) { chip->output.clear(); }
+
+// Forgets what was recorded and records from now on, or no longer if `resolution` is 0.
+API int chip_record(Chip* chip, uint32_t resolution, uint64_t first, uint64_t last) {
+    if (resolution && !TRACED<Vchip>) return UNSUPPORTED;
+    chip->recorder.start(resolution, first, last);
+    if (resolution == 0) chip->recorder.stop();
+    return OK;
+}
+
+// The steps recorded so far; valid until the next call.
+API const serrano::Record* chip_recorded(const Chip* chip, uint64_t* count) {
+    *count = chip->recorder.log.size();
+    return chip->recorder.log.data();
+}
 
 // Starts a waveform file, or ends it if `path` is null.
 API int chip_trace(Chip* chip, const char* path) {

@@ -13,6 +13,7 @@ from compiler.errors import UserError
 from sim.verilated.dram import DramTiming, _Dram
 
 __all__ = [
+    "RECORD",
     "BusError",
     "MemoryStats",
     "MemoryTiming",
@@ -165,6 +166,21 @@ class _ErrorRange(ctypes.Structure):
     _fields_ = [("first", ctypes.c_uint64), ("last", ctypes.c_uint64)]
 
 
+RECORD = np.dtype(
+    [
+        ("cycle", "<u8"),
+        ("length", "<u4"),
+        ("count", "<u4"),
+        ("index", "<u4"),
+        ("kind", "u1"),
+        ("unit", "u1"),
+        ("state", "u1"),
+        ("cause", "u1"),
+    ]
+)
+"""What `SimulatedChip.recorded` gives: `Record` in `recorder.h`."""
+
+
 _OK, _IRQ, _TIMEOUT, _FAILED, _UNSUPPORTED = range(5)
 
 
@@ -187,6 +203,8 @@ def _load(path: Path) -> ctypes.CDLL:
         ("chip_violation", text, (chip,)),
         ("chip_output", text, (chip,)),
         ("chip_clear_output", None, (chip,)),
+        ("chip_record", ctypes.c_int, (chip, u32, u64, u64)),
+        ("chip_recorded", chip, (chip, pointer(u64))),
         ("chip_trace", ctypes.c_int, (chip, text)),
     ):
         function = getattr(library, name)
@@ -302,6 +320,22 @@ class SimulatedChip:
         text = self._library.chip_output(self._open()).decode(errors="replace")
         self._library.chip_clear_output(self._handle)
         return text
+
+    def record(self, resolution: int, first: int = 0, last: int = 2**63) -> None:
+        """Records what the units do from now on, and forgets what was recorded; 0 ends it.
+
+        Parameters: `resolution`: shortest run of a state that is kept whole, in cycles; `first`,
+        `last`: cycles of a step, states and beats outside of which are left out. Needs a chip with
+        the port of `hdl.trace`.
+        """
+        if self._library.chip_record(self._open(), resolution, first, last) == _UNSUPPORTED:
+            raise UserError("this chip was built without a trace port")
+
+    def recorded(self) -> np.ndarray:
+        """Complete steps since `record`, each ended by a record of kind 0: a copy, of `RECORD`."""
+        count = ctypes.c_uint64()
+        address = self._library.chip_recorded(self._open(), ctypes.byref(count))
+        return np.frombuffer(ctypes.string_at(address, count.value * RECORD.itemsize), RECORD)
 
     def trace(self, path: Path | None) -> None:
         """Writes a waveform from now on, to a new file; with None, ends it.

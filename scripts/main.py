@@ -5,7 +5,7 @@ import sys
 import typer
 
 from compiler.errors import UserError
-from scripts import bench, build, models, quality, run, suite
+from scripts import bench, build, models, quality, run, suite, timeline
 
 __all__ = ["app", "main"]
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.add_typer(bench.app, name="bench")
+app.command("timeline")(timeline.timeline)
 app.command("models")(models.models)
 app.command("compile")(build.compile_image)
 app.command("verilog")(build.verilog)

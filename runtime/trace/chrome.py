@@ -53,9 +53,7 @@ class TraceWriter:
     Raises ``UserError`` if the file can't be written.
     """
 
-    def __init__(
-        self, path: Path, *, resolution: int = 16, window: tuple[int, int] | None = None
-    ):
+    def __init__(self, path: Path, *, resolution: int = 16, window: tuple[int, int] | None = None):
         self.path = path
         self.resolution = resolution
         self.bin_cycles = _BIN_RUNS * resolution

@@ -1,8 +1,8 @@
-"""Writes recorded steps as a Chrome trace: JSON for Perfetto, chrome://tracing and `timeline`.
+"""Writes recorded steps as a Chrome trace, for Perfetto, chrome://tracing and `timeline`.
 
-One cycle is shown as one microsecond, the unit of the format. Steps follow each other without a gap:
-what the host does between them is not time of the chip. Tracks (``tid``): 0 steps; 10 + 2 * unit
-its instructions, one more its states; counters: beats in each bin of ``bin_cycles``.
+One cycle is shown as one microsecond, the unit of the format. Steps follow each other without a
+gap: what the host does between them is not time of the chip. Tracks (``tid``): 0 steps; 10 + 2 *
+unit its instructions, one more its states; counters: beats in each bin of ``bin_cycles``.
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU (Trace Event Format)
 """
 
@@ -63,8 +63,11 @@ class TraceWriter:
         self._steps: list[dict[str, Any]] = []
         self._first = True
         try:
+            # Closed by ``close``.
             self._file: TextIO | None = (
-                gzip.open(path, "wt", compresslevel=6) if path.suffix == ".gz" else path.open("w")
+                gzip.open(path, "wt", compresslevel=6)  # noqa: SIM115
+                if path.suffix == ".gz"
+                else path.open("w")
             )
         except OSError as error:
             raise UserError(f"--trace {path}: can't write it ({error.strerror})") from None
@@ -145,12 +148,8 @@ class TraceWriter:
         self._emit({**track, "name": "thread_sort_index", "args": {"sort_index": tid}})
 
     def _slice(self, tid: int, name: str, kind: str, start: int, length: int, args) -> None:
-        self._emit(
-            {
-                **{"ph": "X", "pid": 0, "tid": tid, "name": name, "cat": kind},
-                **{"ts": start, "dur": length, "args": args},
-            }
-        )
+        event = {"ph": "X", "pid": 0, "tid": tid, "name": name, "cat": kind}
+        self._emit(event | {"ts": start, "dur": length, "args": args})
 
     def _instructions(self, step: TracedStep) -> None:
         for i in step.instructions:

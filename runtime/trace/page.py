@@ -1,4 +1,4 @@
-"""A timeline as one HTML file that needs nothing else: zoom, move, and what is under the pointer."""
+"""A timeline as one HTML file that needs nothing else: zoom, move, and what is at the pointer."""
 
 import html
 import json

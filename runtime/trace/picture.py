@@ -47,11 +47,8 @@ def write_png(timeline: Timeline, path: Path, first: int, last: int, title: str)
     part = timeline.clip(first, last)
     table = shares(part, last - first)
     figure = Figure(figsize=(_WIDTH, 9.2), dpi=_DPI, facecolor="white")
-    grid = figure.add_gridspec(
-        *(3, 1),
-        height_ratios=(5.2, 1.8, 2.4),
-        **{"left": 0.07, "right": 0.985, "top": 0.93, "bottom": 0.01, "hspace": 0.2},
-    )
+    figure.subplots_adjust(left=0.07, right=0.985, top=0.93, bottom=0.01, hspace=0.2)
+    grid = figure.add_gridspec(3, 1, height_ratios=(5.2, 1.8, 2.4))
     lanes, memory, text = (figure.add_subplot(grid[i]) for i in range(3))
     figure.suptitle(title, x=0.07, y=0.985, ha="left", fontsize=11)
     edges = np.linspace(first, last, min(_COLUMNS, last - first) + 1)

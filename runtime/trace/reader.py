@@ -4,6 +4,7 @@ import gzip
 import json
 import zlib
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def _bins(counters: dict[str, list[tuple[int, dict[str, int]]]], size: int) -> n
     names = list(BEATS)
     found: dict[int, list[int]] = {}
     for events in counters.values():
-        for (at, values), (until, _) in zip(events, events[1:], strict=False):
+        for (at, values), (until, _) in pairwise(events):
             if not any(values.values()):
                 continue
             for start in range(at, until, size):

@@ -78,14 +78,15 @@ def describe(memory: np.ndarray, descriptor: int, program: Sequence[int]) -> str
     """What kind of step it is, from its descriptor and program."""
     used = {word & 0xFF for word in program}
     header = memory[descriptor : descriptor + 4 * DESCRIPTOR_HEADER_WORDS].view("<u4")
-    rows, count, outputs = (int(v) for v in header[1:4])
+    rows, count = (int(v) for v in header[1:3])
     text = f"{rows} row{'s' if rows > 1 else ''}"
     if Opcode.ATTEND.value not in used:
         kind = "product" if Opcode.MATMUL.value in used else "store"
         return f"{'load' if Opcode.LOAD.value in used else kind}, {text}"
-    at = descriptor + 4 * (DESCRIPTOR_HEADER_WORDS + rows + outputs)
-    size = 4 * DESCRIPTOR_SEGMENT_WORDS * count
-    segments = memory[at : at + size].view("<u4").reshape(count, DESCRIPTOR_SEGMENT_WORDS)
+    at, size = descriptor + 4 * DESCRIPTOR_HEADER_WORDS, 4 * DESCRIPTOR_SEGMENT_WORDS
+    if not 0 < count <= rows or at + size * count > memory.size:
+        return "bad descriptor"
+    segments = memory[at : at + size * count].view("<u4").reshape(-1, DESCRIPTOR_SEGMENT_WORDS)
     decodes = (segments[:, 0] == 1) & (segments[:, 1] > 0)
     kind = "decode" if decodes.all() else "mixed" if decodes.any() else "prefill"
     position = f" at position {segments[0, 1]}" if count == 1 else f" of {count} sequences"
@@ -122,8 +123,7 @@ def traced_step(log: np.ndarray, program: Sequence[int], name: str) -> TracedSte
             if unit in TABLE[opcode].units:
                 instructions.append(
                     Instruction(
-                        *(unit, index, opcode, operands),
-                        *(dispatched[index], at, start, end, complete),
+                        unit, index, opcode, operands, dispatched[index], at, start, end, complete
                     )
                 )
     beats = log[log["kind"] == _BEATS]

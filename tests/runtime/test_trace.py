@@ -138,10 +138,8 @@ def test_layer_and_gemm_add_up(folder: Path, library: Path) -> None:
             return RtlChip(config, memory, library=library, trace=writer)
 
         rng = np.random.default_rng(1)
-        run_layer(
-            *(PRESETS["tiny"], make, LayerShape(64, 96, 4, 2, 16)),
-            **{"context": 70, "sequences": 2, "chunk": 1, "rng": rng},
-        )
+        shape = LayerShape(64, 96, 4, 2, 16)
+        run_layer(PRESETS["tiny"], make, shape, context=70, sequences=2, chunk=1, rng=rng)
         run_gemm(PRESETS["tiny"], make, 8, 64, 64, 2, rng)
     timeline = read_trace(path)
     _assert_adds_up(timeline)
@@ -262,7 +260,12 @@ def test_counters_unchanged(folder: Path, library: Path, model, run: Timeline) -
     def make(config, memory):
         chip = RtlChip(config, memory, library=library, timing=STALLED, seed=3)
         step = chip.run
-        chip.run = lambda *a: seen.append(step(*a)) or seen[-1]  # type: ignore[method-assign]
+
+        def run(*arguments):
+            seen.append(step(*arguments))
+            return seen[-1]
+
+        chip.run = run  # type: ignore[method-assign]
         return chip
 
     device = Device(model, make)
@@ -380,6 +383,9 @@ def test_bad_file(tmp_path: Path, content: bytes, says: str) -> None:
     assert "\n" not in str(error.value)
 
 
+GEMM = ["bench", "gemm", "--m", "8", "--k", "64", "--n", "64", "--preset", "tiny"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -388,12 +394,12 @@ def test_bad_file(tmp_path: Path, content: bytes, says: str) -> None:
         (["timeline", "RUN", "--step", "99"], "--step 99"),
         (["timeline", "RUN", "--from", "5", "--to", "3"], "--to 3"),
         (["timeline", "RUN", "--to", "999999999"], "--to 999999999"),
-        (["bench", "gemm", *"--m 4 --k 4 --n 4 --trace x.txt".split()], ".json or .json.gz"),
-        (["bench", "gemm", *"--m 4 --k 4 --n 4 --trace no/x.json".split()], "no folder no"),
-        (["bench", "gemm", *"--m 4 --k 4 --n 4 --trace-cycles 3:9".split()], "--trace FILE"),
-        (["run", *"--trace x.json --trace-cycles 9:3".split()], "--trace-cycles 9:3"),
-        (["run", *"--trace x.json --device golden".split()], "golden device has no cycles"),
-        (["run", *"--trace x.json --trace-resolution 0".split()], "--trace-resolution 0"),
+        ([*GEMM, "--trace", "x.txt"], ".json or .json.gz"),
+        ([*GEMM, "--trace", "no/x.json"], "no folder no"),
+        ([*GEMM, "--trace-cycles", "3:9"], "--trace FILE"),
+        (["run", "--trace", "x.json", "--trace-cycles", "9:3"], "--trace-cycles 9:3"),
+        (["run", "--trace", "x.json", "--device", "golden"], "golden device has no cycles"),
+        (["run", "--trace", "x.json", "--trace-resolution", "0"], "--trace-resolution 0"),
     ],
 )
 def test_refusals(run, folder: Path, tmp_path: Path, monkeypatch, capsys, arguments, says) -> None:
@@ -408,7 +414,6 @@ def test_refusals(run, folder: Path, tmp_path: Path, monkeypatch, capsys, argume
 def test_bench_command(tmp_path: Path, capsys) -> None:
     """`bench gemm --trace`: a file that `timeline` reads."""
     path = tmp_path / "gemm.json.gz"
-    sizes = "--m 8 --k 64 --n 64 --preset tiny".split()
-    assert main(["bench", "gemm", *sizes, "--trace", str(path), "--trace-resolution", "1"]) == 0
+    assert main([*GEMM, "--trace", str(path), "--trace-resolution", "1"]) == 0
     _assert_adds_up(read_trace(path))
     assert main(["timeline", str(path), "-o", str(tmp_path / "gemm.png"), "--step", "1"]) == 0

@@ -126,8 +126,8 @@ def run(
         except DeviceFault as fault:
             err.print(f"\nthe chip stopped: {fault}")
             return 1
-    seconds = perf_counter() - start
-    show.finish(done)
+        seconds = perf_counter() - start
+        show.finish(done)
     rtl = device is options.DeviceName.rtl
     limit = measured_limit(config, timing, seed) if rtl else None
     figures = _figures(main, done, seconds, text, prompts, device.value, source.name, seed, limit)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compiler.checkpoint import load_checkpoint
 from compiler.compile import compile_checkpoint
 from compiler.errors import UserError
 from hdl.accelerator import Accelerator
@@ -33,6 +34,7 @@ from scripts.main import main
 from sim.verilated.library import MemoryTiming
 from tests.models import random_checkpoint
 
+DEMO = Path(__file__).resolve().parents[2] / "models" / "demo"
 QUEUED = [unit for unit in Unit if unit is not Unit.CONTROL]
 STALLED = MemoryTiming(latency=37, stall_probability=0.2)
 
@@ -127,6 +129,20 @@ def test_adds_up_when_gathered(folder, library, model, run, resolution) -> None:
         segments
         < len(np.unique(run.states[["unit", "start"]])) * {3: 0.9, 16: 0.3, 300: 0.1}[resolution]
     )
+
+
+def test_edge_adds_up(folder: Path) -> None:
+    """The demo model on the default preset."""
+    config, path = PRESETS["edge"], folder / "edge.json"
+    made = compile_checkpoint(load_checkpoint(DEMO), config, context=32)
+    edge = build_chip(config)
+    with TraceWriter(path) as writer:
+        device = Device(made, lambda c, m: RtlChip(c, m, library=edge, trace=writer))
+        generate(device, [Request([5, 6, 7], 2, Sampler())])
+        device.close()
+    timeline = read_trace(path)
+    assert len(timeline.about["steps"]) == 2
+    _assert_adds_up(timeline)
 
 
 def test_layer_and_gemm_add_up(folder: Path, library: Path) -> None:

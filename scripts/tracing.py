@@ -81,4 +81,6 @@ def _file(
 ) -> Iterator[TraceWriter | None]:
     with TraceWriter(path, resolution=resolution, window=window) as writer:
         yield writer
-    err.print(f"trace: {path} (https://ui.perfetto.dev opens it, or: timeline {path})")
+    err.print(
+        f"trace: {path} (https://ui.perfetto.dev opens it, or: timeline {path})", soft_wrap=True
+    )

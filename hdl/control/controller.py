@@ -48,7 +48,7 @@ class Controller(wiring.Component):
     and the next doorbell starts afresh. A doorbell while busy is ignored.
 
     The head of the program is read between steps, from the end of one (or from a write of PROGRAM)
-    on, so that a doorbell finds it on chip. What goes wrong with that is the next step's fault.
+    on, so that a doorbell finds it on chip. If that goes wrong, the next step reads it again.
 
     Members
     -------
@@ -199,6 +199,8 @@ class Controller(wiring.Component):
                 m.d.comb += reset.eq(1)  # every step starts from reset
                 with m.If(registers.moved):
                     m.d.sync += known.eq(1)
+                    m.next = "FORGET"
+                with m.Elif(rung & self.fault_port.valid):  # reading ahead; now it counts
                     m.next = "FORGET"
                 with m.Else():
                     m.d.comb += fetch.eq(~fetched & (known | rung))

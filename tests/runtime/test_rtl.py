@@ -9,6 +9,7 @@ import pytest
 from compiler.checkpoint import load_checkpoint
 from compiler.compile import compile_checkpoint
 from hdl.config import PRESETS
+from hdl.control.dispatch import READ_AHEAD_WORDS
 from hdl.isa import Counter, Opcode, encode
 from runtime.chip import DeviceFault
 from runtime.device import Device, RowRequest
@@ -273,8 +274,23 @@ def test_read_errors(faulty, section):
     sim = faulty.device.chip._sim
     # The step needs all of the first three, of the others something in the first 8 KiB.
     size = 64 if section in ("program", "descriptor", "norms") else 1 << 13
+    if section == "program":
+        start += 16 * READ_AHEAD_WORDS  # what is before it was read at the end of the last step
     sim.inject_errors(reads=[(start, start + size)])
     faulty.fails("READ_ERROR")
+    sim.inject_errors()
+    faulty.good_step([5, 6])
+
+
+def test_read_errors_ahead(faulty):
+    """SLVERR on the head of the program, read between steps: the step that needs it fails."""
+    start = faulty.image.manifest["memory"]["program"]
+    sim = faulty.device.chip._sim
+    faulty.good_step([5])
+    sim.inject_errors(reads=[(start, start + 64)])
+    faulty.good_step([5])  # its program is on chip; the next step's is not
+    for _ in range(2):
+        faulty.fails("READ_ERROR")
     sim.inject_errors()
     faulty.good_step([5, 6])
 

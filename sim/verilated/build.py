@@ -33,7 +33,7 @@ __all__ = ["BuildConfig", "BuildError", "Progress", "build", "cached_verilog"]
 Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction of the whole build that is done."""
 
-_HARNESS = ("harness.cpp", "memory.h", "dram.h", "messages.h", "recorder.h")
+_HARNESS = ("harness.cpp", "memory.h", "dram.h", "messages.h", "recorder.h", "arithmetic.h")
 _HERE = Path(__file__).parent
 _STARTED = time.time()  # about when the design was imported
 _VERILATOR_FLAGS = (
@@ -218,7 +218,8 @@ class _Build:
                 fill[smallest] += sizes[name]
             for number, (names, size) in enumerate(zip(bins, fill, strict=True)):
                 unit = model / f"{'slow' if slow else 'fast'}_{number}.cpp"
-                unit.write_text("".join(f'#include "{name}"\n' for name in names))
+                included = ["arithmetic.h", *names]
+                unit.write_text("".join(f'#include "{name}"\n' for name in included))
                 units.append((unit, size // (3 if slow else 1)))
         return sorted(units, key=lambda unit: -unit[1])
 

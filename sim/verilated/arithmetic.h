@@ -1,0 +1,24 @@
+// Ahead of the generated C++: cheaper forms of Verilator's own signed arithmetic.
+//
+// Its sign extension is three operations (mask, negate, or) that g++ does not recognise; two
+// shifts become one load with sign extension for 8 and 16 bits. Its product extends both operands
+// again, though the low bits, all that is ever kept, do not depend on anything above them.
+// Results are "dirty" as Verilator's are: bits above the result's width mean nothing.
+
+#pragma once
+
+#include "verilated.h"
+
+static inline IData serrano_extend(int bits, IData value) {
+    return static_cast<IData>(static_cast<int32_t>(value << (32 - bits)) >> (32 - bits));
+}
+
+static inline QData serrano_extend_long(int bits, QData value) {
+    return static_cast<QData>(static_cast<int64_t>(value << (64 - bits)) >> (64 - bits));
+}
+
+#define VL_EXTENDS_II(result_bits, bits, value) serrano_extend(bits, value)
+#define VL_EXTENDS_QI(result_bits, bits, value) serrano_extend_long(bits, value)
+#define VL_EXTENDS_QQ(result_bits, bits, value) serrano_extend_long(bits, value)
+#define VL_MULS_III(bits, a, b) (static_cast<IData>(a) * static_cast<IData>(b))
+#define VL_MULS_QQQ(bits, a, b) (static_cast<QData>(a) * static_cast<QData>(b))

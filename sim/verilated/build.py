@@ -33,7 +33,10 @@ __all__ = ["BuildConfig", "BuildError", "Progress", "build", "cached_verilog"]
 Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction of the whole build that is done."""
 
-_HARNESS = ("harness.cpp", "memory.h", "dram.h", "messages.h", "recorder.h", "arithmetic.h")
+_SOURCES = (
+    *("harness.cpp", "memory.h", "dram.h", "messages.h", "recorder.h", "arithmetic.h"),
+    *("netlist.py", "sink.py", "widen.py", "build.py"),
+)
 _HERE = Path(__file__).parent
 _STARTED = time.time()  # about when the design was imported
 _VERILATOR_FLAGS = (
@@ -135,7 +138,7 @@ def _key(
     verilog: str, top: str, config: BuildConfig, verilator: Verilator, compiler: Compiler
 ) -> str:
     tools = [verilator.identity, compiler.command, compiler.flags, compiler.identity]
-    sources = [(_HERE / name).read_text() for name in (*_HARNESS, "netlist.py", "build.py")]
+    sources = [(_HERE / name).read_text() for name in _SOURCES]
     return _digest(repr([top, replace(config, jobs=None), tools]), verilog, *sources)
 
 
@@ -168,7 +171,8 @@ class _Build:
     def run(self, verilog: str, top: str) -> None:
         """Leaves `chip.so` and the Verilog it was made from in the folder."""
         self.progress("Verilog to C++", 0.0)
-        (self.folder / "chip.v").write_text(prepare(verilog, top))
+        text = prepare(verilog, top, waveforms=self.config.trace is not None)
+        (self.folder / "chip.v").write_text(text)
         model = self.folder / "model"
         self._verilate(top, model)
         units = self._units(model)

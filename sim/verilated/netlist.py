@@ -22,6 +22,9 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
+from sim.verilated.sink import sink
+from sim.verilated.widen import widen
+
 __all__ = ["prepare"]
 
 _IDENTIFIER = r"(?:\\\S+ |[A-Za-z_]\w*)"
@@ -45,21 +48,26 @@ class _Block:
     last: int
 
 
-def prepare(verilog: str, top: str) -> str:
-    """`verilog` with registers and memory contents folded, assertions clocked, attributes removed.
+def prepare(verilog: str, top: str, *, waveforms: bool = False) -> str:
+    """`verilog` with registers and memory contents folded, assertions clocked, attributes removed;
+    signed sums widened and combinational logic moved into enables (`widen`, `sink`).
 
     Parameters: `verilog`: text from `amaranth.back.verilog.convert`; `top`: name of the top module,
-    whose `clk` and `rst` time the assertions of modules that have no clock of their own.
+    whose `clk` and `rst` time the assertions of modules that have no clock of their own;
+    `waveforms`: leave every signal with its own width and value, at the price of speed.
     """
     head, *modules = re.split(r"(?m)^(?=module )", verilog)
     parts = [_ATTRIBUTE_LINE.sub("", head)]
-    parts += ["\n".join(_prepare_module(text, top)) for text in modules]
+    for text in modules:
+        lines = _fold_contents(_ATTRIBUTE_LINE.sub("", text).split("\n"))
+        if not waveforms:
+            widen(lines)
+        lines = _prepare_module(lines, top)
+        parts.append("\n".join(lines if waveforms else sink(lines)))
     return "".join(parts)
 
 
-def _prepare_module(text: str, top: str) -> list[str]:
-    text = _ATTRIBUTE_LINE.sub("", text)
-    lines = _fold_contents(text.split("\n"))
+def _prepare_module(lines: list[str], top: str) -> list[str]:
     blocks = _find_blocks(lines)
     clock, reset = _clock_and_reset(lines, top)
     replaced: dict[int, list[str]] = {}  # first line of a block -> its new lines
@@ -70,7 +78,7 @@ def _prepare_module(text: str, top: str) -> list[str]:
         body = lines[block.first : block.last + 1]
         if any(_CHECK.match(line) or " cover (" in line for line in body):
             replaced[block.first] = _clock_checks(body, lines, clock, reset)
-    _fold_registers(lines, blocks, Counter(_TOKEN.findall(text)), replaced, dropped)
+    _fold_registers(lines, blocks, Counter(_TOKEN.findall("\n".join(lines))), replaced, dropped)
 
     result: list[str] = []
     index = 0

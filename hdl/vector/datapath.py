@@ -192,6 +192,9 @@ class Datapath(Component):
             operands.addend.eq(control.at("addend", before_sum)),
             operands.addend_value.eq(control.at("addend_value", before_sum)),
             lanes.function.eq(control.at("function", timing.total)),
+            lanes.enable.eq(
+                Cat(tag.at("valid", s) for s in range(timing.operands, timing.result + 1))
+            ),
         ]
         for i in range(config.lanes):
             m.d.comb += [

@@ -88,7 +88,8 @@ class RowExtremes(Component):
             key = Signal(32, name=f"key_{i}", reset_less=True)
             magnitude = Mux(value[23:31] == 0, 0, value[:31])
             chosen = Mux(self.tag.mode == Reduce.EXPONENT, magnitude, order_key(m, value))
-            m.d.sync += key.eq(Mux(self.active[i], chosen, Const(0, 32)))
+            with m.If(self.tag.valid):
+                m.d.sync += key.eq(Mux(self.active[i], chosen, Const(0, 32)))
             m.d.comb += bad[i].eq(self.active[i] & (value[23:31] == 255))
             keys.append((key, None))
         m.d.sync += self.non_finite.eq(
@@ -108,7 +109,8 @@ class RowExtremes(Component):
                 if left_index is not None:
                     winner = Cat(Mux(greater, right_index, left_index), greater)
                 index = Signal.like(winner, name=f"index_{len(keys) // 2}_{i}", reset_less=True)
-                m.d.sync += [key.eq(Mux(greater, right, left)), index.eq(winner)]
+                with m.If(tags.at("valid", stage)):
+                    m.d.sync += [key.eq(Mux(greater, right, left)), index.eq(winner)]
                 half.append((key, index))
             keys = half
             stage += 1
@@ -118,7 +120,7 @@ class RowExtremes(Component):
         word = tags.at("word", stage)
         best = Signal(32, reset_less=True)
         best_column = Signal(5, reset_less=True)
-        with m.If((word == 0) | (word_key > best)):
+        with m.If(tags.at("valid", stage) & ((word == 0) | (word_key > best))):
             m.d.sync += [best.eq(word_key), best_column.eq(Cat(word_index, word))]
         stage += 1
         done = tags.at("valid", stage) & (tags.at("word", stage) == self._config.block_words - 1)
@@ -140,13 +142,14 @@ class RowExtremes(Component):
         m.d.comb += this_panel.eq(Mux(tags.at("first", stage), 0, panel))
         largest = Signal(32)  # the key's value
         m.d.comb += largest.eq(Mux(best[31], best & 0x7FFFFFFF, ~best))
-        m.d.sync += [
-            key.eq(best),
-            column.eq(Cat(best_column, this_panel)),
-            ceiling.eq(ceil_to_int(m, largest)),
-        ]
+        rounded = ceil_to_int(m, largest)
         with m.If(done):
-            m.d.sync += panel.eq(this_panel + tags.at("final", stage))
+            m.d.sync += [
+                key.eq(best),
+                column.eq(Cat(best_column, this_panel)),
+                ceiling.eq(rounded),
+                panel.eq(this_panel + tags.at("final", stage)),
+            ]
         stage += 1
 
         updated = Signal()

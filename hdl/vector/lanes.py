@@ -4,7 +4,15 @@ from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
 
 from hdl.config import Config
-from hdl.fp import FpAdd, FpMul, SpecialFunction, scale_exponent
+from hdl.fp import (
+    ADD_LATENCY,
+    FUNCTION_LATENCY,
+    MUL_LATENCY,
+    FpAdd,
+    FpMul,
+    SpecialFunction,
+    scale_exponent,
+)
 
 __all__ = ["Lanes"]
 
@@ -14,6 +22,9 @@ class Lanes(Component):
 
     Members
     -------
+    enable : In
+        A word stands at stage ``operands`` (bit 0) ... ``result`` (last bit); where none does,
+        registers keep what they have.
     a, b : In(32).array(lanes)
         Standing at stage ``operands``.
     c : In(32).array(lanes)
@@ -35,6 +46,7 @@ class Lanes(Component):
         self._lanes = n = config.lanes
         super().__init__(
             {
+                "enable": In(MUL_LATENCY + ADD_LATENCY + FUNCTION_LATENCY + 1),
                 "a": In(32).array(n),
                 "b": In(32).array(n),
                 "c": In(32).array(n),
@@ -50,6 +62,7 @@ class Lanes(Component):
 
     def elaborate(self, platform):
         m = Module()
+        total = MUL_LATENCY + ADD_LATENCY
         for i in range(self._lanes):
             m.submodules[f"multiply_{i}"] = multiply = FpMul()
             m.submodules[f"add_{i}"] = add = FpAdd()
@@ -57,6 +70,9 @@ class Lanes(Component):
             result = self.result[i]
             code = Signal(8, name=f"code_{i}")
             m.d.comb += [
+                multiply.enable.eq(self.enable[:MUL_LATENCY]),
+                add.enable.eq(self.enable[MUL_LATENCY:total]),
+                function.enable.eq(self.enable[total:-1]),
                 multiply.a.eq(self.a[i]),
                 multiply.b.eq(self.b[i]),
                 add.a.eq(multiply.o),
@@ -66,10 +82,10 @@ class Lanes(Component):
                 result.eq(function.o),
                 code.eq(Mux(self.rescale, self.scales[i], 127)),
             ]
-            m.d.sync += [
-                self.summands[i].eq(Mux(self.active[i], result, Const(0, 32))),
-                self.weighted[i].eq(
-                    Mux(self.active[i], scale_exponent(m, result, code), Const(0, 32))
-                ),
-            ]
+            scaled = scale_exponent(m, result, code)
+            with m.If(self.enable[-1]):
+                m.d.sync += [
+                    self.summands[i].eq(Mux(self.active[i], result, Const(0, 32))),
+                    self.weighted[i].eq(Mux(self.active[i], scaled, Const(0, 32))),
+                ]
         return m

@@ -70,7 +70,8 @@ class Quantiser(Component):
             fewer = []
             for i in range(0, len(exponents), 4):
                 largest = Signal(8, name=f"exponent_{stage}_{i // 4}", reset_less=True)
-                m.d.sync += largest.eq(_maximum(exponents[i : i + 4]))
+                with m.If(tags.at("valid", stage)):
+                    m.d.sync += largest.eq(_maximum(exponents[i : i + 4]))
                 fewer.append(largest)
             exponents = fewer
         stage = timing.exponent_stages
@@ -82,7 +83,8 @@ class Quantiser(Component):
         largest = Signal(8)
         code = Signal(8, reset_less=True)
         infinite = Signal(reset_less=True)
-        m.d.sync += running.eq(so_far)
+        with m.If(tags.at("valid", stage)):
+            m.d.sync += running.eq(so_far)
         # The words wait for the scale, which stands until the block's last word has its elements.
         m.d.comb += largest.eq(Mux(tags.at("head", stage), self.exponent, so_far))
         scale = scale_code(m, Cat(Const(0, 23), largest))
@@ -94,12 +96,13 @@ class Quantiser(Component):
         for i, value in enumerate(self.values):
             for cycle in range(stage):
                 later = Signal(32, name=f"value_{i}_{cycle + 1}", reset_less=True)
-                m.d.sync += later.eq(value)
+                with m.If(tags.at("valid", cycle)):
+                    m.d.sync += later.eq(value)
                 value = later
             element = Signal(8, name=f"quantised_{i}")
             m.d.comb += element.eq(quantise_element(m, value, code))
             for w in range(config.block_words):
-                with m.If(tags.at("word", stage) == w):
+                with m.If(tags.at("valid", stage) & (tags.at("word", stage) == w)):
                     m.d.sync += elements[w * config.lanes + i].eq(element)
         m.d.comb += self.elements.eq(Cat(elements))
         m.d.sync += self.valid.eq(is_last(stage))

@@ -65,12 +65,20 @@ class RowSums(Component):
         tags = DelayLine(m, self.tag)
         stage = 0
 
+        def enable(stage):
+            """Of an adder whose operands stand at this stage: it moves where there is a word."""
+            return Cat(tags.at("valid", stage + s) for s in range(FpAdd.latency))
+
         values = list(self.values)
         while len(values) > 1:
             half = []
             for i in range(len(values) // 2):
                 m.submodules[f"lanes_{len(values)}_{i}"] = add = FpAdd()
-                m.d.comb += [add.a.eq(values[2 * i]), add.b.eq(values[2 * i + 1])]
+                m.d.comb += [
+                    add.enable.eq(enable(stage)),
+                    add.a.eq(values[2 * i]),
+                    add.b.eq(values[2 * i + 1]),
+                ]
                 half.append(add.o)
             values = half
             stage += FpAdd.latency
@@ -81,9 +89,9 @@ class RowSums(Component):
         for level in range(exact_log2(self._config.block_words)):
             held = Signal(32, name=f"held_{level}", reset_less=True)
             m.submodules[f"words_{level}"] = add = FpAdd()
-            with m.If(~tags.at("word", stage)[level]):
+            with m.If(tags.at("valid", stage) & ~tags.at("word", stage)[level]):
                 m.d.sync += held.eq(value)
-            m.d.comb += [add.a.eq(held), add.b.eq(value)]
+            m.d.comb += [add.enable.eq(enable(stage)), add.a.eq(held), add.b.eq(value)]
             value = add.o
             stage += FpAdd.latency
 
@@ -100,15 +108,17 @@ class RowSums(Component):
         ]
         shift = Signal(8)
         m.d.comb += shift.eq(Mux(tags.at("attention", before), self.shift, 0))
-        m.d.sync += scaled.eq(
-            Mux(
-                tags.at("first", before),
-                Const(0x80000000, 32),  # -0: adds nothing, bit for bit
-                scale_down(m, old.data, shift),
+        lowered = scale_down(m, old.data, shift)
+        with m.If(tags.at("valid", before)):
+            m.d.sync += scaled.eq(
+                Mux(
+                    tags.at("first", before),
+                    Const(0x80000000, 32),  # -0: adds nothing, bit for bit
+                    lowered,
+                )
             )
-        )
         m.submodules.accumulate = add = FpAdd()
-        m.d.comb += [add.a.eq(scaled), add.b.eq(value)]
+        m.d.comb += [add.enable.eq(enable(stage)), add.a.eq(scaled), add.b.eq(value)]
         stage += FpAdd.latency
         m.d.comb += [
             write.addr.eq(_address(tags, stage)),

@@ -15,6 +15,7 @@ from scripts import bench_all, options
 from scripts.console import err, report_console
 from scripts.devices import chip_maker, measured_limit
 from scripts.report import breakdown, phase_table
+from scripts.simulators import simulators
 from scripts.tracing import TraceCycles, TraceFile, TraceResolution, tracing
 
 __all__ = ["app"]
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command("all")(bench_all.bench_all)
 app.command("page")(bench_all.page)
+app.command()(simulators)
 
 
 def _finish(figures: dict, config: Config, json) -> int:

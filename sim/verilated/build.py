@@ -64,13 +64,15 @@ class BuildConfig:
 
     Parameters: `assertions`: the design's own assertions stop the simulation; `trace`: kind of
     waveform that `SimulatedChip.trace` can write (slower, even when it is off; "fst" needs the
-    headers and libraries of lz4 and zlib); `optimize`: of the C++ compiler, 0 to 3; `jobs`:
+    headers and libraries of lz4 and zlib); `optimize`: of the C++ compiler, 0 to 3; `lines`: keep
+    line numbers, and the C++ beside the library in `model`, for a profiler (no slower); `jobs`:
     compilers at a time, all processors by default (no part of the result).
     """
 
     assertions: bool = True
     trace: Literal["vcd", "fst"] | None = None
     optimize: int = 2
+    lines: bool = False
     jobs: int | None = None
 
 
@@ -184,7 +186,8 @@ class _Build:
         libraries = _FST_LIBRARIES if self.config.trace == "fst" else ()
         link = [*self.compiler.command, *self.compiler.flags, "-shared", "-o", "chip.so"]
         self._call([*link, *objects, *map(str, runtime), "-pthread", *libraries])
-        shutil.rmtree(model)
+        if not self.config.lines:
+            shutil.rmtree(model)
 
     # Verilator
 
@@ -248,6 +251,7 @@ class _Build:
         return [
             *self.compiler.flags,
             *_CXX_FLAGS,
+            *(["-g1"] if self.config.lines else []),
             *(f"-I{folder}" for folder in folders),
             *(f"-D{name}={value}" for name, value in defines.items()),
             *("-include", str(_HERE / "messages.h")),

@@ -1,23 +1,23 @@
 """Checkpoint to image: quantise, lay out, generate the program, map the memory."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from compiler.checkpoint.model import Checkpoint
+from compiler.checkpoint.model import Checkpoint, LlamaConfig
 from compiler.checkpoint.tokenizer import tokenizer_to_json
 from compiler.errors import UserError
 from compiler.image import Image, MemoryMap, new_image
 from compiler.layout import Layout
-from compiler.program import step_program
+from compiler.program import Program, step_program
 from compiler.rotate import rotated
 from compiler.tape import pack_matrix, pad_heads_in, pad_heads_out
 from hdl.config import BLOCK, PAGE_TOKENS, Config
 from hdl.interfaces import POSITION_BITS, model_layout
 from hdl.isa import RESULT_TOKEN_BYTES
 
-__all__ = ["compile_checkpoint", "layer_matrices", "rope_table"]
+__all__ = ["Plan", "compile_checkpoint", "layer_matrices", "plan_program", "rope_table"]
 
 _ALIGN = 4096
 _DESCRIPTOR_BYTES = 8192
@@ -109,6 +109,53 @@ def _memory_map(
     )
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a model's shape alone decides: where everything lies, and the program."""
+
+    layout: Layout
+    memory: MemoryMap
+    program: Program
+
+
+def plan_program(
+    model: LlamaConfig,
+    config: Config,
+    *,
+    context: int | None = None,
+    sequences: int = 1,
+    kv_pages: int | None = None,
+    with_head: bool = True,
+) -> Plan:
+    """Layout, memory map and program of a model, without its weights.
+
+    Parameters and errors are those of :func:`compile_checkpoint`.
+    """
+    layout = Layout(config, model)
+    longest = min(model.context, (1 << POSITION_BITS) - 1)
+    context = longest if context is None else context
+    if not 1 <= context <= longest:
+        raise UserError(f"context {context}: the model takes 1 to {longest} tokens on this chip")
+    if sequences < 1:
+        raise UserError(f"sequences {sequences}: give at least 1")
+    if kv_pages is None:
+        kv_pages = sequences * -(-context // PAGE_TOKENS)
+    most = (1 << model_layout()["kv_pages"].width) - 1
+    if not 1 <= kv_pages <= most:
+        raise UserError(f"a KV cache of {kv_pages} pages: the chip takes 1 to {most}")
+    on_chip, need = config.kv_on_chip_bytes, kv_pages * layout.kv_page_bytes
+    if on_chip and need > on_chip:
+        raise UserError(
+            f"a KV cache of {kv_pages} pages takes {need} bytes, preset {config.name} has "
+            f"{on_chip} on chip: shorten the context or take fewer sequences"
+        )
+    # The program's length does not depend on the addresses in it.
+    draft = _memory_map(layout, 0, context, kv_pages, with_head)
+    program_bytes = len(step_program(layout, draft, with_head=with_head).to_bytes())
+    memory = _memory_map(layout, program_bytes, context, kv_pages, with_head)
+    return Plan(layout, memory, step_program(layout, memory, with_head=with_head))
+
+
 def compile_checkpoint(
     checkpoint: Checkpoint,
     config: Config,
@@ -145,31 +192,13 @@ def compile_checkpoint(
         no pages.
     """
     model = checkpoint.config
-    layout = Layout(config, model)
+    plan = plan_program(
+        model, config, context=context, sequences=sequences, kv_pages=kv_pages, with_head=with_head
+    )
+    layout, memory, program = plan.layout, plan.memory, plan.program
+    context = memory.context
     if rotate and with_head:
         checkpoint = rotated(checkpoint)
-    longest = min(model.context, (1 << POSITION_BITS) - 1)
-    context = longest if context is None else context
-    if not 1 <= context <= longest:
-        raise UserError(f"context {context}: the model takes 1 to {longest} tokens on this chip")
-    if sequences < 1:
-        raise UserError(f"sequences {sequences}: give at least 1")
-    if kv_pages is None:
-        kv_pages = sequences * -(-context // PAGE_TOKENS)
-    most = (1 << model_layout()["kv_pages"].width) - 1
-    if not 1 <= kv_pages <= most:
-        raise UserError(f"a KV cache of {kv_pages} pages: the chip takes 1 to {most}")
-    on_chip, need = config.kv_on_chip_bytes, kv_pages * layout.kv_page_bytes
-    if on_chip and need > on_chip:
-        raise UserError(
-            f"a KV cache of {kv_pages} pages takes {need} bytes, preset {config.name} has "
-            f"{on_chip} on chip: shorten the context or take fewer sequences"
-        )
-    # The program's length does not depend on the addresses in it.
-    draft = _memory_map(layout, 0, context, kv_pages, with_head)
-    program_bytes = len(step_program(layout, draft, with_head=with_head).to_bytes())
-    memory = _memory_map(layout, program_bytes, context, kv_pages, with_head)
-    program = step_program(layout, memory, with_head=with_head)
 
     norms = [
         checkpoint.tensors[f"layers.{i}.{name}"]

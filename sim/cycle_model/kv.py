@@ -1,0 +1,212 @@
+"""The KV unit's clock: page walks, pages into slots, appends."""
+
+from collections import deque
+from dataclasses import dataclass
+
+from hdl.config import PAGE_TOKENS
+from sim.cycle_model.line import ReadLine
+from sim.cycle_model.machine import Machine
+from sim.cycle_model.startup import BUS_TO_CLIENT
+from sim.cycle_model.writes import APPEND_PLACES, WriteCosts
+
+__all__ = ["Batch", "KVClock", "batches_of", "walk_beats"]
+
+Segment = tuple[int, int, int]
+"""First position, rows, outputs."""
+
+_BEGIN = 4
+"""hdl/kv/unit.py: DECODE, CHECK, BEGIN behind an instruction's arrival."""
+
+_NEST = 5
+"""hdl/kv/visits.py: READ, SEGMENT, HEAD, BATCH, RANGE and the first PAGE, beside the rows."""
+
+_FRAMES = 2
+"""hdl/kv/frames.py: from the semaphores to READ; each segment then costs three cycles."""
+
+_ENTRY_TO_OWNER = 3
+_OWNER_TO_FRAME = 4
+"""hdl/kv/walk.py, lookup.py, address.py: beside a bit of the page number a cycle."""
+
+_WALK_DEPTH = 2
+"""hdl/kv/walk.py: lookups in flight for each page slot."""
+
+_TAKE_TO_ASK = 2
+_PAGE_TO_VISIT = 2
+"""hdl/kv/fetch.py."""
+
+_APPEND_STEPS = 4
+_TAKEN_AHEAD = 3
+"""hdl/kv/append.py: the address pipeline, and the blocks in it before the one that is written."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Query rows that visit the pages of a KV head together."""
+
+    rows: int
+    query_rows: int
+    visits: int
+    pages: int
+
+
+def batches_of(
+    segments: list[Segment], kv_heads: int, group: int, batch_rows: int, visit_pages: int = 1
+) -> list[Batch]:
+    """The batches of an ATTEND in their order (hdl/kv/visits.py)."""
+    batches = []
+    for position, rows, _ in segments:
+        head = []
+        for first in range(0, rows, batch_rows):
+            count = min(batch_rows, rows - first)
+            last = position + first + count - 1
+            pages = last // PAGE_TOKENS + 1
+            head.append(Batch(count, count * group, -(-pages // visit_pages), pages))
+        batches += head * kv_heads
+    return batches
+
+
+def walk_beats(port_bytes: int, segments: list[Segment], batches: list[Batch]) -> int:
+    """Beats of page and owner tables that an ATTEND reads (hdl/kv/lookup.py keeps the last one).
+
+    Page tables begin at a beat; the pages of a sequence are taken to follow each other.
+    """
+    words = max(1, port_bytes // 4)
+    each = len(batches) // len(segments) if segments else 0
+    beats, base, owner = 0, 0, -1
+    for s, (position, rows, _) in enumerate(segments):
+        table = -1
+        for batch in batches[s * each : (s + 1) * each]:
+            last = (batch.pages - 1) // words
+            beats += last + (table != 0)
+            table = last
+            first, last = base // words, (base + batch.pages - 1) // words
+            beats += last - first + (owner != first)
+            owner = last
+        base += (position + rows - 1) // PAGE_TOKENS + 1
+    return beats
+
+
+class KVClock:
+    """When the KV unit does what."""
+
+    def __init__(self, machine: Machine, line: ReadLine, writes: WriteCosts, head_blocks: int):
+        self._machine = machine
+        self._line = line
+        self._writes = writes
+        self.page_beats = machine.page_beats(head_blocks) * machine.visit_pages
+        self.coming: deque[float] = deque()
+        self._first = 0
+        self.begun = False
+        self.idle = 0.0
+        self.prepared = float("inf")
+        self.open = 0.0
+        self.fetch = 0.0  # the next page may be asked for
+        self.releases: deque[float] = deque()
+        self.appended = 0.0  # last write done
+        self.attending = 0.0
+        self.walk_beats = 0
+        self.page_end = 0.0  # last beat of a page
+        self.began = 0.0
+        self.starved = 0.0
+
+    def prepare(self, granted: float, segments: list[Segment], page_bits: int) -> float:
+        """PREPARE: when its table is complete."""
+        words = max(1, self._machine.port_bytes // 4)
+        pages = []
+        base = 0
+        for position, rows, _ in segments:
+            first, last = position // PAGE_TOKENS, (position + rows - 1) // PAGE_TOKENS
+            token = position % PAGE_TOKENS
+            left = rows
+            for page in range(first, last + 1):
+                here = min(left, PAGE_TOKENS - token)
+                pages.append((page == first, here, (base + page) // words))
+                left -= here
+                token = 0
+            base += last + 1
+        at = granted + _FRAMES
+        depth = _WALK_DEPTH * self._machine.page_slots
+        entries: list[float] = []
+        owners: list[float] = []
+        filled = at
+        kept = -1
+        for i, (fresh, rows, owner_line) in enumerate(pages):
+            at += 3 if fresh else 1
+            if i >= depth:
+                at = max(at, entries[i - depth])
+            if fresh or i == 0:
+                entry = self._line.request(at + 1, 1) + BUS_TO_CLIENT
+                at = max(at, self._line.accepted - 1)
+                self.walk_beats += 1
+            else:
+                entry = entries[-1] + 1
+            entries.append(entry)
+            ask = entry + _ENTRY_TO_OWNER
+            if owner_line != kept:
+                owner = self._line.request(ask, 1) + BUS_TO_CLIENT
+                self.walk_beats += 1
+                kept = owner_line
+            else:
+                owner = max(ask, owners[-1] + 1)
+            owners.append(owner)
+            filled = max(filled, owner + _OWNER_TO_FRAME + page_bits) + rows
+        self.prepared = filled + 4
+        self.idle = self.prepared + 1
+        self.began = granted - _BEGIN
+        self.starved += self.prepared - granted
+        return self.prepared
+
+    def append(self, offered: float, blocks: int, pace: float, rows: int) -> tuple[float, float]:
+        """A head's blocks of all rows, the first offered at ``offered``, one each ``pace``.
+
+        Returns when there is a place in the FIFO for the last block, and when it is taken.
+        """
+        whole = blocks - rows  # blocks before the last ones of each head-row, which bring a scale
+        beats = self._writes.element_beats
+        start = max(offered, self.prepared) + _APPEND_STEPS
+        run = self._writes.run(start, blocks + rows, beats, waiting=False)
+
+        def written(block: int) -> float:
+            return run.at(block + max(0, block - whole))
+
+        last_offer = offered + (blocks - 1) * pace
+        late = last_offer + _APPEND_STEPS + 2 * self._writes.pace(beats, waiting=False)
+        done = max(run.answered, late + run.answered - run.last)
+        self.starved += done - max(offered, self.appended)
+        self.appended = done
+        claim = written(blocks - 1 - APPEND_PLACES - _TAKEN_AHEAD)
+        return claim, max(last_offer, written(blocks - 1 - _TAKEN_AHEAD))
+
+    def begin(self, taken: float, batches: list[Batch], page_bits: int) -> None:
+        """ATTEND is taken: walk, wait for the layer's appends, ask for as many pages as go in."""
+        self.attending = taken
+        self.begun = True
+        walk = taken + _BEGIN + _NEST + batches[0].rows
+        entry = self._line.request(walk + 1, 1) + BUS_TO_CLIENT
+        owner = self._line.request(entry + _ENTRY_TO_OWNER, 1) + BUS_TO_CLIENT
+        frame = owner + _OWNER_TO_FRAME + page_bits
+        self.open = max(self.appended + 1, taken + _BEGIN)
+        self.fetch = max(frame, self.open + 1)
+        slots = self._machine.page_slots
+        self.releases = deque([0.0] * slots)
+        visits = sum(b.visits for b in batches[:slots])
+        self._first = min(slots, visits)
+        self._line.later(self.fetch + _TAKE_TO_ASK, self._prefetch)
+
+    def _prefetch(self) -> None:
+        self.coming = deque(self._ask() for _ in range(self._first))
+
+    def page(self) -> float:
+        """When the next visit is passed on."""
+        return self.coming.popleft() if self.coming else self._ask()
+
+    def _ask(self) -> float:
+        take = max(self.fetch, self.releases.popleft() + 1)
+        ask = take + _TAKE_TO_ASK
+        last = self._line.request(ask, self.page_beats)
+        first = last - (self.page_beats - 1) * self._line.beat
+        self.starved += max(0.0, first - max(take, self.page_end))
+        self.starved += self.page_beats * (self._line.beat - 1)
+        self.page_end = last
+        self.fetch = self._line.accepted + 1
+        return last + BUS_TO_CLIENT + _PAGE_TO_VISIT

@@ -1,0 +1,64 @@
+"""Chips that the RTL can't be built as today: projections, and the rules they stand on.
+
+``hdl/config.py`` builds arrays up to 32 x 32, ports up to 64 bytes, 32 lanes and 64 rows a step. A
+projected machine goes on from there like this:
+
+* array rows a multiple of 32: a column gives a block sum every 32 rows; the sums of a tile are
+  added in FP32 in ascending block order, one adder pass each (results stay what they are);
+* array columns a multiple of 32: as many panels are made at once, each a place in the ring;
+* a visit of attention takes as many pages as the array has panels across and blocks down, and the
+  running maximum moves once a visit (the rounding of P then differs from the RTL's);
+* lanes a multiple of 32: as many row blocks in a cycle;
+* ``port_bytes`` is the sum of the memory ports, addresses interleaved, a beat one beat of each;
+* matrices are padded on the tape to whole array tiles;
+* rows of a step past 64 cost what rows cost.
+"""
+
+from fractions import Fraction
+
+from hdl.config import PRESETS
+from sim.cycle_model.machine import Machine
+
+__all__ = ["CLOCKS", "MACHINES", "machine_named"]
+
+_NOTE = (
+    "a projection: the RTL builds arrays up to 32 x 32, ports up to 64 bytes, 32 lanes and 64 rows "
+    "a step today"
+)
+
+CLOCKS = {"tiny": 50e6, "ulx3s": 50e6, "edge": 200e6}
+"""Assumed clocks of the presets; no timing closure stands behind them yet."""
+
+MACHINES: dict[str, Machine] = {
+    **{name: Machine.of(config, CLOCKS[name]) for name, config in PRESETS.items()},
+    # 1024 bytes at 1 GHz is about one HBM stack (1 TB/s); a tile of 128 x 128 then loads in 16.5
+    # cycles, so 16 rows ride free. 128 lanes keep SwiGLU, softmax and NORM behind the array at
+    # dim >= 1024. The tape FIFO holds 512 cycles of memory, four times its latency of 120 ns.
+    "server": Machine(
+        name="server",
+        rows=128,
+        cols=128,
+        port_bytes=1024,
+        lanes=128,
+        row_capacity=256,
+        max_head_dim=256,
+        activation_blocks=1 << 19,
+        row_blocks=1 << 16,
+        constant_blocks=1 << 13,
+        panel_ring=16,
+        page_slots=8,
+        tape_beats=512,
+        burst_beats=16,
+        outstanding_reads=64,
+        latency=120,
+        bandwidth=Fraction(1),
+        clock_hz=1e9,
+        projection=_NOTE,
+    ),
+}
+"""Machines by name: the presets, and what is projected."""
+
+
+def machine_named(name: str) -> Machine | None:
+    """A machine by name, or None."""
+    return MACHINES.get(name)

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from compiler.errors import UserError
-from scripts import bench, build, models, quality, run, suite, timeline
+from scripts import bench, build, estimate, models, quality, run, suite, timeline
 
 __all__ = ["app", "main"]
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.add_typer(bench.app, name="bench")
 app.command("timeline")(timeline.timeline)
+app.command("estimate")(estimate.estimate_model)
 app.command("models")(models.models)
 app.command("compile")(build.compile_image)
 app.command("verilog")(build.verilog)

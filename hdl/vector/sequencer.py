@@ -7,7 +7,6 @@ from amaranth.utils import ceil_log2
 
 from hdl.config import BLOCK, Config
 from hdl.interfaces import (
-    ROW_BITS,
     activity_signature,
     instruction_signature,
     model_layout,
@@ -18,18 +17,19 @@ from hdl.interfaces import (
 from hdl.isa import RESULT_TOKEN_BYTES, TABLE, Cause, Fault, Opcode, Unit, instruction_layout
 from hdl.vector.credits import Credits
 from hdl.vector.decode import COUNT_BITS, Decoder
-from hdl.vector.loops import TOKEN_COUNT_BITS, LoopNest
+from hdl.vector.dependences import Dependences
+from hdl.vector.loops import LoopNest
+from hdl.vector.parameters import PassParameters, progress_layout
 from hdl.vector.program import (
     END,
     PASSES,
     Blocks,
     Loop,
-    Place,
     pass_constant,
     pass_layout,
     pass_number,
 )
-from hdl.vector.slots import ADDRESS_BITS, CONSTANT_BITS, slot_layout
+from hdl.vector.slots import slot_layout
 from hdl.vector.timing import Timing
 
 __all__ = ["Sequencer"]
@@ -103,10 +103,13 @@ class Sequencer(Component):
         m = Module()
         m.submodules.nest = self._nest = LoopNest(self._config)
         m.submodules.credits = self._credits = Credits(self._config)
+        m.submodules.dependences = self._dependences = Dependences(
+            self._config, self._append_places, self._memory_places
+        )
         m.submodules.decoder = self._decoder = Decoder(self._config)
+        m.submodules.parameters = self._parameters = PassParameters(self._config)
         self._registers()
         self._connect(m)
-        self._parameters(m)
         self._control(m)
         return m
 
@@ -126,39 +129,21 @@ class Sequencer(Component):
             for op in TABLE
             if Unit.VECTOR in TABLE[op].units
         }
-        self._rows = Signal(ROW_BITS)
-        self._items = Signal(COUNT_BITS)
-        self._count = Signal(COUNT_BITS)  # blocks in a row of source and destination
-        self._source = Signal(ADDRESS_BITS)
-        self._destination = Signal(ADDRESS_BITS)
-        self._constant = Signal(CONSTANT_BITS)
-        self._columns = Signal(TOKEN_COUNT_BITS)  # of the vocabulary, from this panel on
-        self._head = Signal(8)
-        self._head_block = Signal(4)
-        self._blocks = Signal(12)  # of the pass that runs
+        self._progress = Signal(progress_layout())
         self._visit = Signal(visit_layout(self._config), reset_less=True)
         self._batch = Signal(visit_layout(self._config), reset_less=True)  # waits for FINAL
         self._batch_waits = Signal()
         self._visit_ends = Signal()  # its batch ends with the visit, and has not moved to _batch
-        self._buffer = Signal()
         self._to_memory = Signal()
-        self._drain = Signal(7)
-        self._landing = Signal(7)
-        self._turn_cycles = timing.late - timing.address - 1
-        self._turn = Signal(range(self._turn_cycles + 1))
         # An ADD may follow the one before it at once, while that one's last words land, if both
         # go through the same blocks in the same order and there are more of them than land.
         self._last_add = Signal(instruction_layout(Opcode.ADD), reset_less=True)
         self._chain_rows = ceil_log2(-(-timing.landing(PASSES["ADD"]) // self._config.block_words))
-        self._started = Signal()  # the pass has sent a word
-        self._pace = Signal(range(timing.accumulate + 1))
-        self._pace_cycles = timing.accumulate
-        self._append_room = Signal(range(self._append_places + 1), init=self._append_places)
-        self._memory_room = Signal(range(self._memory_places + 1), init=self._memory_places)
 
     def _connect(self, m):
         """Credits, and the word that goes to the datapath."""
         credits, nest, now, slot = self._credits, self._nest, self._now, self.slot
+        parameters, dependences = self._parameters, self._dependences
         m.d.comb += [
             credits.ring_produce.eq(self.ring_produce),
             credits.output_produce.eq(self.output_produce),
@@ -166,9 +151,24 @@ class Sequencer(Component):
             self._decoder.word.eq(self._word),
             self._decoder.model.eq(self.model),
             self._decoder.step.eq(self.step),
+            dependences.now.eq(now),
+            dependences.step.eq(nest.step),
+            dependences.block_start.eq(nest.block_start),
+            dependences.word_start.eq(nest.word_start),
+            dependences.to_memory.eq(self._to_memory),
+            dependences.append_room.eq(self.append_room),
+            dependences.memory_room.eq(self.memory_room),
+            parameters.now.eq(now),
+            parameters.word.eq(self._word),
+            parameters.progress.eq(self._progress),
+            parameters.visit.eq(self._visit),
+            parameters.batch.eq(self._batch),
+            parameters.model.eq(self.model),
+            nest.parameters.eq(parameters.parameters),
+            self.gather.eq(self._progress.gather),
             self.ring_release.eq(credits.ring_release),
             self.output_release.eq(credits.output_release),
-            self.stride.eq(self._count),
+            self.stride.eq(self._progress.count),
             self.block_base.eq(
                 Mux(
                     self._op[Opcode.LOGITS].opcode == Opcode.LOGITS.value,
@@ -202,122 +202,36 @@ class Sequencer(Component):
                 Mux(now.final, Mux(batch, outputs + self._config.head_blocks, outputs), panel)
             ),
             slot.parity.eq(batch),
-            slot.buffer.eq(self._buffer),
+            slot.buffer.eq(self._progress.buffer),
             slot.slot.eq(self._visit.slot),
-            slot.head.eq(self._head),
+            slot.head.eq(self._progress.head),
         ]
 
     def _first(self, now):
         """The row's reduction starts: page 0 of a batch, panel 0, block 0."""
         attention = Mux(now.queries, self._visit.first, 1)
-        logits = Mux(now.masked & ~now.queries, self._items == self._count, 1)
-        return attention & logits & self._nest.first_block & (self._head_block == 0)
-
-    def _parameters(self, m):
-        """Parameters of the pass for the loop nest."""
-        now, p, visit, batch = self._now, self._nest.parameters, self._visit, self._batch
-        model = self.model
-        strip = Mux(self._items > self._config.head_blocks, self._config.head_blocks, self._items)
-        with m.Switch(now.blocks):
-            with m.Case(Blocks.ONE):
-                m.d.comb += self._blocks.eq(1)
-            with m.Case(Blocks.ALL):
-                m.d.comb += self._blocks.eq(self._count)
-            with m.Case(Blocks.STRIP):
-                m.d.comb += self._blocks.eq(strip)
-            with m.Case(Blocks.HEAD):
-                m.d.comb += self._blocks.eq(model.head_blocks)
-        attend = self._op[Opcode.ATTEND]
-        m.d.comb += [
-            p.rows.eq(
-                Mux(now.queries, Mux(now.final, batch.query_rows, visit.query_rows), self._rows)
-            ),
-            p.blocks.eq(self._blocks),
-            p.narrow.eq(now.narrow),
-            p.block.eq(self._head_block),
-            p.source.eq(self._source),
-            p.source_stride.eq(Mux(self.gather, 0, self._count)),
-            p.group.eq(Mux(now.queries, model.head_group, 1)),
-            p.constant.eq(self._constant + self._head_block + Mux(now.sine, model.head_blocks, 0)),
-            p.constant_stride.eq(Mux(now.blocks == Blocks.STRIP, 0, model.head_blocks << 1)),
-            p.columns.eq(BLOCK),
-        ]
-        with m.Switch(now.place):
-            with m.Case(Place.BASE):
-                m.d.comb += [
-                    p.destination.eq(self._destination),
-                    p.destination_stride.eq(self._count),
-                ]
-            with m.Case(Place.WEIGHTS):
-                m.d.comb += [
-                    p.destination.eq(
-                        attend.weights + Mux(self._buffer, self._config.row_capacity, 0)
-                    ),
-                    p.destination_step.eq(1),
-                    p.destination_stride.eq(model.head_group),
-                ]
-            with m.Case(Place.OUTPUT):
-                m.d.comb += [
-                    p.destination.eq(attend.output + batch.query_offset),
-                    p.destination_step.eq(model.head_blocks),
-                    p.destination_stride.eq(model.query_stride),
-                ]
-        with m.If(now.masked):
-            with m.If(now.queries):
-                m.d.comb += [
-                    p.columns.eq(visit.position - visit.token + 1),
-                    p.columns_step.eq(1),
-                ]
-            with m.Else():
-                m.d.comb += p.columns.eq(self._columns.as_signed())
+        logits = Mux(now.masked & ~now.queries, self._progress.items == self._progress.count, 1)
+        return attention & logits & self._nest.first_block & (self._progress.head_block == 0)
 
     def _control(self, m):
         """States, counters and dependences."""
         nest, credits, now = self._nest, self._credits, self._now
         running = Signal()
-        go, place = Signal(), Signal()
-        end = Signal()
+        go, end = Signal(), Signal()
         control = now.control
-        to_memory = self._to_memory
+        dependences = self._dependences
+        place, landed = dependences.place, dependences.landed
         m.d.comb += [
             running.eq(~self.fault & ~self.bad_instruction),
-            place.eq(
-                (~control.to_append | (self._append_room != 0))
-                & (~to_memory | (self._memory_room != 0))
-                | ~nest.word_start
-            ),
-            go.eq(place & ~(now.paced & nest.block_start & (self._pace != 0))),
+            go.eq(place & ~dependences.wait_pace),
             end.eq(nest.step & nest.last),
-        ]
-
-        # Counters of cycles
-        for counter in (self._drain, self._landing, self._turn, self._pace):
-            with m.If(counter != 0):
-                m.d.sync += counter.eq(counter - 1)
-        started = self._started
-        with m.If(nest.step):
-            m.d.sync += [started.eq(1), self._turn.eq(self._turn_cycles)]
-            with m.If(nest.block_start):
-                m.d.sync += self._pace.eq(self._pace_cycles - 1)
-            with m.If(~now.overlap | ~started):
-                m.d.sync += self._drain.eq(now.drain)
-            with m.If(now.landing > self._landing):
-                m.d.sync += self._landing.eq(now.landing)
-
-        # Places of blocks
-        claim = nest.step & nest.word_start
-        m.d.sync += [
-            self._append_room.eq(
-                self._append_room + self.append_room - (claim & control.to_append)
-            ),
-            self._memory_room.eq(self._memory_room + self.memory_room - (claim & to_memory)),
         ]
 
         with m.If(running), m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [
                     self.instruction.ready.eq(1),
-                    self.activity.busy.eq(self._landing != 0),
+                    self.activity.busy.eq(~landed),
                 ]
                 m.d.sync += [
                     self._word.eq(self.instruction.payload.word),
@@ -339,7 +253,7 @@ class Sequencer(Component):
                     m.next = "SETUP"
             with m.State("SETUP"):
                 m.d.comb += self.activity.busy.eq(1)
-                m.d.sync += started.eq(0)
+                m.d.comb += dependences.begin.eq(1)
                 with m.Switch(self._number):
                     for number, row in enumerate(self._table):
                         with m.Case(number):
@@ -349,7 +263,6 @@ class Sequencer(Component):
                 no_panel = credits.ring < now.panels
                 missing = no_panel | (now.release_output & ~credits.outputs.any())
                 full = control.attention & (credits.weights == 0)
-                dependent = (now.after & (self._drain != 0)) | (now.turn & (self._turn != 0))
                 m.d.comb += [
                     nest.load.eq(1),
                     self.activity.starved.eq(missing),
@@ -359,7 +272,7 @@ class Sequencer(Component):
                         Mux(missing, Mux(no_panel, Cause.PANEL, Cause.OUTPUT), Cause.WEIGHTS)
                     ),
                 ]
-                with m.If(~missing & ~full & ~dependent):
+                with m.If(~missing & ~full & ~dependences.wait_pass):
                     m.d.comb += [
                         self.waking.eq(1),
                         credits.take_weights.eq(control.attention),
@@ -382,10 +295,9 @@ class Sequencer(Component):
             with m.State("TURN"):
                 self._turn_batch(m)
             with m.State("FINISH"):
-                landed = self._landing == 0
-                away = (self._append_room == self._append_places) & self.memory_idle
+                away = dependences.appended & self.memory_idle
                 add = self._op[Opcode.ADD]
-                many = (self._rows >> self._chain_rows) | (add.panels >> self._chain_rows)
+                many = (self._progress.rows >> self._chain_rows) | (add.panels >> self._chain_rows)
                 m.d.sync += self._last_add.eq(self._word)
                 m.d.comb += [
                     self.activity.busy.eq(~landed),
@@ -402,20 +314,20 @@ class Sequencer(Component):
 
     def _decode(self, m):
         """DECODE: registers of the instruction, checks, semaphores."""
-        job = self._decoder.job
+        job, progress = self._decoder.job, self._progress
         m.d.sync += [
             self._number.eq(job.first),
             self._loop.eq(job.loop),
-            self._items.eq(job.items),
-            self._count.eq(job.count),
-            self._rows.eq(job.rows),
-            self.gather.eq(job.gather),
-            self._source.eq(job.source),
-            self._destination.eq(job.destination),
-            self._constant.eq(job.constant),
-            self._columns.eq(self.model.vocabulary),
-            self._head.eq(0),
-            self._head_block.eq(0),
+            progress.items.eq(job.items),
+            progress.count.eq(job.count),
+            progress.rows.eq(job.rows),
+            progress.gather.eq(job.gather),
+            progress.source.eq(job.source),
+            progress.destination.eq(job.destination),
+            progress.constant.eq(job.constant),
+            progress.columns.eq(self.model.vocabulary),
+            progress.head.eq(0),
+            progress.head_block.eq(0),
         ]
         add, last = self._op[Opcode.ADD], self._last_add
         chained = (
@@ -423,7 +335,7 @@ class Sequencer(Component):
             & (add.destination == last.destination)
             & (add.panels == last.panels)
         )
-        with m.If((self._landing != 0) & ~chained):
+        with m.If(~self._dependences.landed & ~chained):
             m.d.comb += self.activity.busy.eq(1)
         with m.Elif(job.bad | job.illegal):
             self._reject(m, Mux(job.illegal, Fault.ILLEGAL_INSTRUCTION, Fault.BAD_OPERAND))
@@ -441,7 +353,7 @@ class Sequencer(Component):
                 with m.If(job.nothing):
                     m.next = "FINISH"
                 with m.Elif(job.attend):
-                    m.d.sync += [self._buffer.eq(0), self._batch_waits.eq(0)]
+                    m.d.sync += [self._progress.buffer.eq(0), self._batch_waits.eq(0)]
                     m.next = "VISIT"
                 with m.Else():
                     m.next = "SETUP"
@@ -452,28 +364,28 @@ class Sequencer(Component):
 
     def _next_pass(self, m):
         """At a pass's last word: counters of the instruction, and the pass after it."""
-        now = self._now
+        now, progress, blocks = self._now, self._progress, self._parameters.blocks
         left = Signal(COUNT_BITS)
         strip = now.blocks == Blocks.STRIP
-        m.d.comb += left.eq(self._items - Mux(strip, self._blocks, 1))
-        head_ends = self._head_block == self.model.head_blocks - 1
+        m.d.comb += left.eq(progress.items - Mux(strip, blocks, 1))
+        head_ends = progress.head_block == self.model.head_blocks - 1
         with m.If(now.advance):
             m.d.sync += [
-                self._source.eq(self._source + self._blocks),
-                self._destination.eq(self._destination + self._blocks),
-                self._columns.eq(self._columns - BLOCK),
+                progress.source.eq(progress.source + blocks),
+                progress.destination.eq(progress.destination + blocks),
+                progress.columns.eq(progress.columns - BLOCK),
             ]
             with m.If(strip):
-                m.d.sync += self._constant.eq(self._constant + self._blocks)
+                m.d.sync += progress.constant.eq(progress.constant + blocks)
         with m.If(now.sine | (now.loop == Loop.HEAD)):
-            m.d.sync += self._head_block.eq(Mux(head_ends, 0, self._head_block + 1))
+            m.d.sync += progress.head_block.eq(Mux(head_ends, 0, progress.head_block + 1))
         with m.If(now.control.to_append):
-            m.d.sync += self._head.eq(self._head + 1)
+            m.d.sync += progress.head.eq(progress.head + 1)
 
         following = Signal(5)
         m.d.comb += following.eq(now.then)
         with m.If(now.loop == Loop.ITEM):
-            m.d.sync += self._items.eq(left)
+            m.d.sync += progress.items.eq(left)
             with m.If(left != 0):
                 m.d.comb += following.eq(self._loop)
         with m.If((now.loop == Loop.HEAD) & ~head_ends):
@@ -484,7 +396,7 @@ class Sequencer(Component):
             with m.If(now.final):
                 m.d.sync += self._batch_waits.eq(0)
             with m.Else():
-                m.d.sync += self._buffer.eq(~self._buffer)
+                m.d.sync += progress.buffer.eq(~progress.buffer)
             m.next = "TURN"
         with m.Elif(following == pass_number(END)):
             # ROPE of heads that are not whole
@@ -492,7 +404,7 @@ class Sequencer(Component):
                 self._reject(m, Fault.BAD_OPERAND)
             m.next = "FINISH"
         with m.Elif(following == self._number):
-            m.d.sync += self._started.eq(0)
+            m.d.comb += self._dependences.begin.eq(1)
             m.next = "WAIT"
         with m.Else():
             m.next = "SETUP"

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The cycle model by itself: what is exact must be exact, and bad questions are refused."""
 
 from dataclasses import replace

@@ -17,16 +17,23 @@ from scripts import options
 from scripts.console import err, report_console
 from sim.cycle_model import MACHINES, Estimate, Machine, estimate, most_rows
 
-__all__ = ["estimate_model", "machine"]
+__all__ = ["estimate_model", "machine", "model_config", "timed"]
 
 
 def machine(
     name: str, clock_mhz: float | None, bandwidth_gbs: float | None, latency: int | None
 ) -> Machine:
-    """A machine by name, with another clock or memory; ``UserError`` for what can't be."""
+    """A machine by name, timed; ``UserError`` for what can't be."""
     found = MACHINES.get(name)
     if found is None:
         raise UserError(f"--preset {name}: no such preset; choose from {', '.join(MACHINES)}")
+    return timed(found, clock_mhz, bandwidth_gbs, latency)
+
+
+def timed(
+    found: Machine, clock_mhz: float | None, bandwidth_gbs: float | None, latency: int | None
+) -> Machine:
+    """A machine with another clock or memory; ``UserError`` for what can't be."""
     if clock_mhz is not None:
         if not 0 < clock_mhz <= 100_000:
             raise UserError(f"--clock {clock_mhz}: give MHz above 0, at most 100000")
@@ -47,7 +54,7 @@ def machine(
     return found
 
 
-def _config(name: str) -> LlamaConfig:
+def model_config(name: str) -> LlamaConfig:
     """A model's shape by catalogue name or path; nothing is downloaded for a path."""
     path = resolve(name, report=lambda text: err.print(text)) if name in CATALOG else Path(name)
     return load_config(path)
@@ -143,7 +150,7 @@ def estimate_model(
     if chunk is not None:
         options.whole("--chunk", chunk, 1, 1 << 16)
     chip = machine(preset, clock, memory_bandwidth, latency)
-    config = _config(model)
+    config = model_config(model)
     context = min(512, config.context // 2) if context is None else context
     decode = estimate(chip, config, batch, context)
     rows = chunk or max(1, min(most_rows(chip, config), config.context - context))

@@ -5,7 +5,8 @@ import sys
 import typer
 
 from compiler.errors import UserError
-from scripts import bench, build, estimate, models, quality, run, suite, timeline
+from scripts import bench, build, estimate, models, quality, run, suite, timeline, worker
+from scripts.sweep import command as sweep
 
 __all__ = ["app", "main"]
 
@@ -21,6 +22,8 @@ app.command("run")(run.run)
 app.add_typer(bench.app, name="bench")
 app.command("timeline")(timeline.timeline)
 app.command("estimate")(estimate.estimate_model)
+app.add_typer(sweep.app, name="sweep")
+app.command("worker")(worker.worker)
 app.command("models")(models.models)
 app.command("compile")(build.compile_image)
 app.command("verilog")(build.verilog)

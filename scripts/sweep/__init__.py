@@ -1,0 +1,1 @@
+"""`./serrano sweep`: what a model costs over a space of chips and workloads."""

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 MAIN = """
 import importlib.metadata, json, os, sys
-names = ("alpha", "clang", "linter")
+names = ("alpha", "clang", "linter", "parts", "swarm")
 found = {d.name: d.version for d in importlib.metadata.distributions() if d.name in names}
 print(json.dumps({"arguments": sys.argv[1:], "cwd": os.getcwd(), "packages": found}))
 sys.exit(7 if "fail" in sys.argv else 0)
@@ -28,6 +28,8 @@ dependencies = ["alpha=={alpha}"]
 [project.optional-dependencies]
 compiler = ["clang==1.0"]
 dev = ["linter==1.0"]
+sweep = ["parts==1.0"]
+cluster = ["swarm==1.0"]
 """
 
 
@@ -60,7 +62,8 @@ class Copy:
         (self.elsewhere / "scripts" / "main.py").write_text("raise SystemExit('decoy')\n")
         for name, version in (("alpha", "1.0"), ("alpha", "2.0"), ("clang", "1.0")):
             _wheel(self.wheels, name, version)
-        _wheel(self.wheels, "linter", "1.0")
+        for name in ("linter", "parts", "swarm"):
+            _wheel(self.wheels, name, "1.0")
         self.depend("1.0")
         self.have_compiler(True)
 
@@ -132,15 +135,20 @@ def test_packages_follow_what_is_needed(made):
         assert made.packages("run", CXX="own") == {"alpha": "1.0"}
         assert made.packages("run") == {"alpha": "1.0", "clang": "1.0"}
         made.have_compiler(True)
-        assert made.packages("test") == {"alpha": "1.0", "clang": "1.0", "linter": "1.0"}
+        everything = {"alpha": "1.0", "clang": "1.0", "parts": "1.0"}
+        assert made.packages("sweep", "--rows", "8") == everything
+        everything["swarm"] = "1.0"
+        assert made.packages("x", "--cluster=tcp://y:1") == everything
+        everything["linter"] = "1.0"
+        assert made.packages("test") == everything
         made.depend("2.0")
         code, _, err = made.run("run")
         assert code == 0
         assert "updating the Python environment" in err
-        everything = {"alpha": "2.0", "clang": "1.0", "linter": "1.0"}
+        everything["alpha"] = "2.0"
         assert made.packages("run") == everything
         stamp = json.loads((made.root / ".venv" / "serrano.json").read_text())
-        assert sorted(stamp["packages"]) == ["alpha==2.0", "clang==1.0", "linter==1.0"]
+        assert sorted(stamp["packages"]) == sorted(f"{n}=={v}" for n, v in everything.items())
 
         made.depend("3.0")
         code, out, err = made.run("run")

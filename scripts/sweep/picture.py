@@ -118,7 +118,7 @@ class _Scale:
             factors = (1, 2, 5) if last < 1000 * first else (1,)
             decades = range(math.floor(self.low), math.ceil(self.high) + 1)
             return [f * 10.0**d for d in decades for f in factors if first <= f * 10.0**d <= last]
-        rough = (last - first) / 6
+        rough = (last - first) / 8
         unit = 10.0 ** math.floor(math.log10(rough))
         step = next(unit * f for f in (1, 2, 5, 10) if unit * f >= rough)
         return [n * step for n in range(math.ceil(first / step), math.floor(last / step) + 1)]

@@ -2,7 +2,6 @@
 
 import logging
 import pickle
-import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
@@ -15,7 +14,6 @@ __all__ = ["run_on_cluster"]
 
 _CONNECT_SECONDS = 10
 _FIRST_WORKER_SECONDS = 60
-_POLL_SECONDS = 0.02
 _JOBS_A_THREAD = 3
 """Jobs handed over for each thread of the cluster: enough that none waits for this process."""
 
@@ -70,17 +68,11 @@ def run_on_cluster(
 
         try:
             done = as_completed(more(), loop=client.loop, with_results=True, raise_errors=False)
-            while not done.is_empty():
-                batch = done.next_batch(block=False)
+            for batch in done.batches():
                 for future, result in batch:
                     yield _outcome(address, future.status, under_way.pop(future.key), result)
-                    del future  # the cluster forgets a result when its future is gone
-                if batch:
-                    done.update(more())
-                elif client.status != "running":  # futures would wait for ever
-                    raise _lost(address)
-                else:
-                    time.sleep(_POLL_SECONDS)
+                del batch, future  # the cluster forgets a result when its future is gone
+                done.update(more())
         except (OSError, TimeoutError):  # distributed's CommClosedError is an OSError
             raise _lost(address) from None
 

@@ -134,6 +134,21 @@ def test_scheduler_gone(tmp_path: Path) -> None:
                 list(outcomes)
 
 
+def test_scheduler_gone_before_all_is_sent(tmp_path: Path) -> None:
+    """Jobs sent after it went would wait for ever."""
+    with scheduler(tmp_path) as (address, process):
+        with running(["-m", "scripts.main", "worker", address], tmp_path / "worker.log"):
+
+            def items() -> Iterator[int]:
+                yield 1
+                process.kill()
+                time.sleep(1)  # until the client has noticed
+                yield from range(2, 9)
+
+            with pytest.raises(UserError, match="the scheduler is gone"):
+                list(run_jobs(square, items(), cluster=address))
+
+
 def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 1)
     for address in ("tcp://127.0.0.1:9", "nowhere", "zip://x"):

@@ -33,6 +33,13 @@ def _finish(figures: dict, config: Config, json) -> int:
     console = report_console()
     phase_table(config, [figures], console)
     breakdown([figures], console)
+    if figures.get("sustained"):
+        console.print(
+            f"Back to back, from the first row (cycle {figures['first_row_cycle']:,}) to the last "
+            f"({figures['tail_cycles']:,} before the end): {figures['sustained']:.1%} of the "
+            f"padded roofline of {figures['padded_roofline_cycles']:,}; the whole takes "
+            f"{figures['overhead_cycles']:,} cycles more"
+        )
     speed = figures["simulated_cycles_per_second"]
     if speed:
         console.print(f"{speed / 1000:.0f} k simulated cycles/s")

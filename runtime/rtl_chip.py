@@ -21,7 +21,7 @@ __all__ = ["RtlChip", "build_chip"]
 
 _CHUNK_CYCLES = 50_000
 _WATCHDOG_CYCLES = 1_000_000
-_AHEAD_POLLS = 100  # of STATUS, for the program's head; the step would wait for it all the same
+_AHEAD_POLLS = 2000  # of STATUS, for the program's head; the step would wait for it all the same
 TOP = "serrano"
 
 

@@ -100,6 +100,7 @@ class Chip:
 
         self.last_add: tuple[int, int] | None = None  # of the instruction before, if it is an ADD
         self.tape_taken = 0.0
+        self.tape_told = 0.0  # beats of the TAPEs so far
         self.load_idle = 0.0
         self.load_done = 0.0
         self.load_jobs = deque([0.0] * (LOAD_JOBS - 1))  # ends of earlier LOADs

@@ -34,6 +34,9 @@ def _tape(chip: Chip, v: Operands, offered: float) -> None:
     chip.tape_taken = taken + 3
     if chip.line.started == float("inf"):
         chip.line.start(granted + 1)
+    else:
+        chip.line.go_on(chip.tape_told, granted + 1)
+    chip.tape_told += v["block_tiles"] * chip.machine.period
 
 
 def _load(chip: Chip, v: Operands, offered: float) -> None:

@@ -203,7 +203,7 @@ class KVClock:
     def _ask(self) -> float:
         take = max(self.fetch, self.releases.popleft() + 1)
         ask = take + _TAKE_TO_ASK
-        last = self._line.request(ask, self.page_beats)
+        last = self._line.request(ask, self.page_beats, unaligned=True)
         first = last - (self.page_beats - 1) * self._line.beat
         self.starved += max(0.0, first - max(take, self.page_end))
         self.starved += self.page_beats * (self._line.beat - 1)

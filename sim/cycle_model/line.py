@@ -63,6 +63,10 @@ class ReadLine:
         self.marks = [[0.0, first - self.beat]]
         self._idle = [entry for entry in self._idle if entry[0] > t]
 
+    def go_on(self, n: float, t: float) -> None:
+        """The tape reader asks for what is behind beat n from t on: another instruction."""
+        self._mark(n, t + self.lag - (n + 1) * self.beat)
+
     def due(self, n: float) -> float:
         """When beat n of the tape is on the bus."""
         for start, z in reversed(self.marks):
@@ -70,8 +74,11 @@ class ReadLine:
                 return z + n * self.beat
         return float("-inf")
 
-    def request(self, t: float, beats: float) -> float:
+    def request(self, t: float, beats: float, *, unaligned: bool = False) -> float:
         """Somebody asks at t; when the last beat is on the bus.
+
+        ``unaligned``: from anywhere on, so that 4 KiB boundaries cut it and its last burst may be
+        as long as any; the next request must be there by then, or the tape gets a burst in.
 
         Bursts go to memory no more than the read window ahead of the bus, and one waits behind
         them: the request stands behind those.
@@ -101,7 +108,8 @@ class ReadLine:
                 first = max(first, self.due(asked) + self.beat)
                 self.accepted = max(t, min(first - self.burst * self.beat, self.due(asked)) - ahead)
         last = first + (beats - 1) * self.beat
-        entry = (t, last, last - ((beats - 1) % self.burst) * self.beat, asked)
+        tail = self.burst - 1 if unaligned else (beats - 1) % self.burst
+        entry = (t, last, last - tail * self.beat, asked)
         if not self._others or self._others[-1][0] <= t:
             self._others.append(entry)
         else:

@@ -46,7 +46,7 @@ DISPATCH_TO_UNIT = 2
 """hdl/control/dispatch.py: ``SyncFIFOBuffered`` queue."""
 
 HEAD_POLL_CYCLES = 18
-HEAD_POLLED_CYCLES = 205
+HEAD_POLLED_CYCLES = 4005
 """runtime/rtl_chip.py: the first step of a program rings so many cycles behind the first word of
 its head, or so many behind its request where that has not come."""
 

@@ -32,7 +32,7 @@ def attend(chip: Chip, v: Operands, offered: float) -> None:
     chip.last_add = None
     vector.wait -= 1  # VISIT in the place of SETUP
     if not kv.begun:
-        kv.begin(max(offered, kv.idle), chip.batches, chip.page_bits)
+        kv.begin(max(offered, kv.idle), chip.batches, chip.page_bits, v["offset"])
     kv.begun = False
     chip.line.flush()
     chip.taken[Unit.KV].append(kv.attending)
@@ -94,7 +94,7 @@ def attend(chip: Chip, v: Operands, offered: float) -> None:
             [credits, weights_free, outputs_free, outputs, weights, kv.releases, kv.coming],
             [(vector, a) for a in ("busy", "starved", "blocked")]
             + [(matrix, a) for a in ("starved", "blocked", "feed_rows")]
-            + [(kv, "starved")],
+            + [(kv, "starved"), (kv, "asked")],
             chip.line.others_of,
             lambda cycles, _: chip.line.move_others(cycles),
         )

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from hdl.isa import ModelRegister, Opcode, Unit
-from sim.cycle_model.kv import KVClock, Segment, batches_of, walk_beats
+from sim.cycle_model.kv import KVClock, Segment, batches_of, visit_starts, walk_beats
 from sim.cycle_model.line import ReadLine
 from sim.cycle_model.machine import Machine
 from sim.cycle_model.matrix import SEQUENCER_CYCLES, MatrixClock
@@ -91,7 +91,16 @@ class Chip:
         self.writes = WriteCosts(machine)
         self.matrix = MatrixClock(machine, self.line, tapes.pop() if len(tapes) == 1 else 0)
         self.vector = VectorClock(machine)
-        self.kv = KVClock(machine, self.line, self.writes, self.head_blocks)
+        starts = visit_starts(
+            segments,
+            self.batches,
+            max(1, self.kv_heads),
+            machine.visit_pages,
+            registers[ModelRegister.KV_PAGE_BYTES],
+            int(machine.page_beats(self.head_blocks) * machine.port_bytes),
+        )
+        starts += registers[ModelRegister.KV_BASE]
+        self.kv = KVClock(machine, self.line, self.writes, self.head_blocks, starts)
         self.semaphores: list[deque[float]] = [deque() for _ in range(8)]
         self.taken = {u: deque([0.0] * machine.queue_depth) for u in Unit}
         self.credits = deque([0.0] * machine.panel_ring)

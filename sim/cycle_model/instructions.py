@@ -181,7 +181,7 @@ def _append(chip: Chip, v: Operands, offered: float) -> None:
     _finish(chip, v, away + 1)
     if v["value"]:
         # The layer is appended: pages come from now on, ahead of what the array does next
-        chip.kv.begin(max(offered + 3, chip.kv.idle), chip.batches, chip.page_bits)
+        chip.kv.begin(max(offered + 3, chip.kv.idle), chip.batches, chip.page_bits, v["offset"])
 
 
 def _logits(chip: Chip, v: Operands, offered: float) -> None:

@@ -3,13 +3,16 @@
 from collections import deque
 from dataclasses import dataclass
 
+import numpy as np
+
 from hdl.config import PAGE_TOKENS
+from hdl.memory.axi import PAGE_BYTES
 from sim.cycle_model.line import ReadLine
 from sim.cycle_model.machine import Machine
 from sim.cycle_model.startup import BUS_TO_CLIENT
 from sim.cycle_model.writes import APPEND_PLACES, WriteCosts
 
-__all__ = ["Batch", "KVClock", "batches_of", "walk_beats"]
+__all__ = ["Batch", "KVClock", "batches_of", "visit_starts", "walk_beats"]
 
 Segment = tuple[int, int, int]
 """First position, rows, outputs."""
@@ -86,11 +89,45 @@ def walk_beats(port_bytes: int, segments: list[Segment], batches: list[Batch]) -
     return beats
 
 
+def visit_starts(
+    segments: list[Segment],
+    batches: list[Batch],
+    kv_heads: int,
+    visit_pages: int,
+    page_bytes: int,
+    head_bytes: int,
+) -> np.ndarray:
+    """Byte addresses, less the layer's offset, of the last page of each visit of an ATTEND.
+
+    The pages of a sequence are taken to follow each other, and sequences likewise.
+    """
+    each = len(batches) // max(1, len(segments))
+    starts: list[np.ndarray] = []
+    base = 0
+    for s, (position, rows, _) in enumerate(segments):
+        for i, batch in enumerate(batches[s * each : (s + 1) * each]):
+            visits = np.arange(1, batch.visits + 1) * visit_pages - 1
+            pages = base + np.minimum(visits, batch.pages - 1)
+            starts.append(pages * page_bytes + i * kv_heads // each * head_bytes)
+        base += (position + rows - 1) // PAGE_TOKENS + 1
+    return np.concatenate(starts) if starts else np.zeros(1, np.int64)
+
+
 class KVClock:
     """When the KV unit does what."""
 
-    def __init__(self, machine: Machine, line: ReadLine, writes: WriteCosts, head_blocks: int):
+    def __init__(
+        self,
+        machine: Machine,
+        line: ReadLine,
+        writes: WriteCosts,
+        head_blocks: int,
+        starts: np.ndarray,
+    ):
         self._machine = machine
+        self._starts = starts  # byte address of each visit's (last) page, but for the layer
+        self._tails = np.ones(1)
+        self.asked = 0  # visits of the ATTEND
         self._line = line
         self._writes = writes
         self.page_beats = machine.page_beats(head_blocks) * machine.visit_pages
@@ -108,6 +145,18 @@ class KVClock:
         self.page_end = 0.0  # last beat of a page
         self.began = 0.0
         self.starved = 0.0
+
+    def _last_bursts(self, offset: int) -> np.ndarray:
+        """Beats of the last burst of every visit of a layer (hdl/memory/splitter.py).
+
+        A page is cut into bursts from its start on, and again from a 4 KiB boundary on.
+        """
+        port, burst = self._machine.port_bytes, self._machine.burst_beats
+        size = int(self.page_beats / self._machine.visit_pages) * port
+        start = self._starts + offset
+        last = start + size - 1
+        cut = np.where(start // PAGE_BYTES == last // PAGE_BYTES, start, last & -PAGE_BYTES)
+        return (last - cut) // port % burst + 1
 
     def prepare(self, granted: float, segments: list[Segment], page_bits: int) -> float:
         """PREPARE: when its table is complete."""
@@ -177,8 +226,13 @@ class KVClock:
         claim = written(blocks - 1 - APPEND_PLACES - _TAKEN_AHEAD)
         return claim, max(last_offer, written(blocks - 1 - _TAKEN_AHEAD))
 
-    def begin(self, taken: float, batches: list[Batch], page_bits: int) -> None:
-        """ATTEND is taken: walk, wait for the layer's appends, ask for as many pages as go in."""
+    def begin(self, taken: float, batches: list[Batch], page_bits: int, offset: int) -> None:
+        """ATTEND is taken: walk, wait for the layer's appends, ask for as many pages as go in.
+
+        ``offset``: of the layer in a page, bytes.
+        """
+        self._tails = self._last_bursts(offset)
+        self.asked = 0
         self.attending = taken
         self.begun = True
         walk = taken + _BEGIN + _NEST + batches[0].rows
@@ -203,7 +257,9 @@ class KVClock:
     def _ask(self) -> float:
         take = max(self.fetch, self.releases.popleft() + 1)
         ask = take + _TAKE_TO_ASK
-        last = self._line.request(ask, self.page_beats, unaligned=True)
+        tail = float(self._tails[self.asked % len(self._tails)])
+        self.asked += 1
+        last = self._line.request(ask, self.page_beats, tail=tail)
         first = last - (self.page_beats - 1) * self._line.beat
         self.starved += max(0.0, first - max(take, self.page_end))
         self.starved += self.page_beats * (self._line.beat - 1)

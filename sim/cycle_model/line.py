@@ -47,8 +47,9 @@ class ReadLine:
         self._eaten = (-self.period, 0.0)  # the last tile told of
         self._idle: list[tuple[float, float, float]] = []  # made while the tape's FIFO was full
         self.accepted = 0.0  # when the port took the last request
-        # All but the tape: asked at, last beat, first beat of its last burst, tape beats before it
-        self._others: list[tuple[float, float, float, float]] = []
+        # All but the tape: asked at, last beat, first beat of its last burst, tape beats before it,
+        # first beat of its last burst if 4 KiB boundaries cut it
+        self._others: list[tuple[float, float, float, float, float]] = []
         self.blocked = 0.0  # cycles in which the tape reader may not ask
         self.later_at = float("inf")  # somebody asks then; the array has not come so far
         self._later: Callable[[], None] | None = None
@@ -74,11 +75,11 @@ class ReadLine:
                 return z + n * self.beat
         return float("-inf")
 
-    def request(self, t: float, beats: float, *, unaligned: bool = False) -> float:
+    def request(self, t: float, beats: float, *, tail: float = 0) -> float:
         """Somebody asks at t; when the last beat is on the bus.
 
-        ``unaligned``: from anywhere on, so that 4 KiB boundaries cut it and its last burst may be
-        as long as any; the next request must be there by then, or the tape gets a burst in.
+        ``tail``: beats of its last burst, where 4 KiB boundaries cut it otherwise than from its
+        start on. The next request must be there when that burst goes out, or the tape gets one in.
 
         Bursts go to memory no more than the read window ahead of the bus, and one waits behind
         them: the request stands behind those.
@@ -100,7 +101,7 @@ class ReadLine:
         if t > self.started and known:
             asked = self._asked(t)
             ahead = self.ahead * self.beat
-            if before and issued < before[2]:
+            if before and issued < before[4]:
                 asked = min(asked, before[3])  # the one before is still being cut into bursts
                 first = max(first, self.due(asked) + self.beat)
                 self.accepted = max(t, before[2] - ahead)
@@ -108,8 +109,8 @@ class ReadLine:
                 first = max(first, self.due(asked) + self.beat)
                 self.accepted = max(t, min(first - self.burst * self.beat, self.due(asked)) - ahead)
         last = first + (beats - 1) * self.beat
-        tail = self.burst - 1 if unaligned else (beats - 1) % self.burst
-        entry = (t, last, last - tail * self.beat, asked)
+        whole = last - ((beats - 1) % self.burst) * self.beat
+        entry = (t, last, whole, asked, last - (tail - 1) * self.beat if tail else whole)
         if not self._others or self._others[-1][0] <= t:
             self._others.append(entry)
         else:
@@ -128,7 +129,7 @@ class ReadLine:
     def reserve(self, until: float) -> None:
         """The bus is taken until then by what was asked for before the step."""
         if until > 0:
-            self._others.append((0.0, until, until, 0.0))
+            self._others.append((0.0, until, until, 0.0, until))
 
     def later(self, t: float, ask: Callable[[], None]) -> None:
         """``ask`` makes requests at t; called when the array has come so far."""
@@ -199,7 +200,9 @@ class ReadLine:
         for mark in self.marks:
             if mark[1] + (mark[0] + 1) * self.beat > last:
                 mark[1] += cycles
-        self._others = [(a + cycles, b + cycles, c + cycles, d) for a, b, c, d in self._others]
+        self._others = [
+            (a + cycles, b + cycles, c + cycles, d, e + cycles) for a, b, c, d, e in self._others
+        ]
 
     def move(self, cycles: float, beats: float) -> None:
         """So much later, and so much further on the tape."""
@@ -208,7 +211,8 @@ class ReadLine:
             mark[1] += cycles - beats * self.beat
         self.limit = min(self.total, self.limit + beats)
         self._others = [
-            (a + cycles, b + cycles, c + cycles, d + beats) for a, b, c, d in self._others
+            (a + cycles, b + cycles, c + cycles, d + beats, e + cycles)
+            for a, b, c, d, e in self._others
         ]
         self._forgotten = self.marks[0][1] + self.marks[0][0] * self.beat
 

@@ -253,6 +253,39 @@ async def priority_and_turns(dut):
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
+async def read_window(dut):
+    """No more is asked for ahead than the window and a burst; that costs no beat, and an urgent
+    client waits no longer than for what is ahead of it."""
+    latency, beats, burst, urgent = 50, 1024, CONFIG.burst_beats, 300
+    image, memory = await begin(dut, latency=latency)
+    assert memory
+    readers = {n: Reader(dut, n, image) for n in ("walk", "tape")}
+    waited: dict[int, int] = {}  # by window
+    for window in (latency + 8, 0):
+        dut.window.value = window
+        for k in range(beats // burst):  # as the tape reader asks
+            readers["tape"].ask(BASE + burst * WIDTH * k, burst)
+        most = cycles = 0
+        goal = readers["tape"].beats.count + beats
+        served = readers["walk"].beats.count + 1
+        while readers["tape"].beats.count < goal or window not in waited:
+            await RisingEdge(dut.clk)
+            cycles += 1
+            came = sum(reader.beats.count for reader in readers.values())
+            most = max(most, sum(b.beats for b in memory.read_bursts) - came)
+            if cycles == urgent:
+                readers["walk"].ask(BASE, 1)
+            if window not in waited and readers["walk"].beats.count == served:
+                waited[window] = cycles - urgent
+        if window:
+            assert latency < most < window + burst + 3, most  # three cycles to the pulse
+        else:
+            assert most > window + 2 * burst, f"{most} beats ahead without a window"
+        assert cycles <= beats + latency + 30, cycles
+    assert waited[latency + 8] <= 2 * latency + 2 * burst < waited[0], waited
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 async def faults(dut):
     """Every cause, with its address; the port works again after abort and idle."""
     image, memory = await begin(dut, latency=5)

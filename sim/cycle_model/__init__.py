@@ -3,7 +3,7 @@
 from sim.cycle_model.estimate import Estimate, Need, estimate, most_rows
 from sim.cycle_model.machine import Machine
 from sim.cycle_model.prediction import Prediction, predict, predict_step
-from sim.cycle_model.projection import MACHINES, machine_named
+from sim.cycle_model.projection import MACHINES
 from sim.cycle_model.proxy import Area, area_of
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "Prediction",
     "area_of",
     "estimate",
-    "machine_named",
     "most_rows",
     "predict",
     "predict_step",

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from hdl.config import BLOCK, PAGE_TOKENS, Config
 from hdl.fp import ADD_LATENCY, TERM_LATENCY
+from sim.verilated.library import MemoryTiming
 
 __all__ = ["Machine"]
 
@@ -188,7 +189,7 @@ class Machine:
     @property
     def read_window(self) -> int:
         """Beats asked for ahead of memory: what the runtime writes to READ_WINDOW."""
-        return self.latency + self.burst_beats // 2
+        return MemoryTiming(latency=self.latency).read_window(self.burst_beats)
 
     # Rates --------------------------------------------------------------------------------------
     @property

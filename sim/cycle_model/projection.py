@@ -19,7 +19,7 @@ from fractions import Fraction
 from hdl.config import PRESETS
 from sim.cycle_model.machine import Machine
 
-__all__ = ["CLOCKS", "MACHINES", "machine_named"]
+__all__ = ["CLOCKS", "MACHINES"]
 
 _NOTE = (
     "a projection: the RTL builds arrays up to 32 x 32, ports up to 64 bytes, 32 lanes and 64 rows "
@@ -57,8 +57,3 @@ MACHINES: dict[str, Machine] = {
     ),
 }
 """Machines by name: the presets, and what is projected."""
-
-
-def machine_named(name: str) -> Machine | None:
-    """A machine by name, or None."""
-    return MACHINES.get(name)

@@ -35,7 +35,7 @@ Progress = Callable[[str, float], None]
 
 _SOURCES = (
     *("harness.cpp", "memory.h", "dram.h", "messages.h", "recorder.h", "arithmetic.h"),
-    *("netlist.py", "sink.py", "widen.py", "build.py"),
+    *("netlist.py", "sink.py", "widen.py", "verilog_text.py", "build.py"),
 )
 _HERE = Path(__file__).parent
 _STARTED = time.time()  # about when the design was imported

@@ -23,20 +23,19 @@ from collections import Counter
 from dataclasses import dataclass
 
 from sim.verilated.sink import sink
+from sim.verilated.verilog_text import IDENTIFIER, TOKEN
 from sim.verilated.widen import widen
 
 __all__ = ["prepare"]
 
-_IDENTIFIER = r"(?:\\\S+ |[A-Za-z_]\w*)"
-_TOKEN = re.compile(r"\\\S+|[A-Za-z_]\w*")
 _ATTRIBUTE = re.compile(r'\(\* src = "[^"]*" \*\) ?')
 _ATTRIBUTE_LINE = re.compile(r"(?m)^ *\(\* .* \*\)\n")
 _COMBINATIONAL = "  always @* begin"
-_CLOCKED = re.compile(rf"  always @\(posedge ({_IDENTIFIER})\)$")
-_TRANSFER = re.compile(rf"    ({_IDENTIFIER})(?:\[[\d:]+\])? <= ({_IDENTIFIER});$")
-_BLOCKING = re.compile(rf"\s*({_IDENTIFIER})(\[[^\]]*\])? = [^;]*;$")
-_WORD = re.compile(rf"    ({_IDENTIFIER})\[(\d+)\] = (\d+'h\w+);$")
-_CONDITION = re.compile(rf"    if \({_IDENTIFIER}\) begin$")
+_CLOCKED = re.compile(rf"  always @\(posedge ({IDENTIFIER})\)$")
+_TRANSFER = re.compile(rf"    ({IDENTIFIER})(?:\[[\d:]+\])? <= ({IDENTIFIER});$")
+_BLOCKING = re.compile(rf"\s*({IDENTIFIER})(\[[^\]]*\])? = [^;]*;$")
+_WORD = re.compile(rf"    ({IDENTIFIER})\[(\d+)\] = (\d+'h\w+);$")
+_CONDITION = re.compile(rf"    if \({IDENTIFIER}\) begin$")
 _CHECK = re.compile(r"\s*(assert|assume) \((.*)\);$")
 
 
@@ -78,7 +77,7 @@ def _prepare_module(lines: list[str], top: str) -> list[str]:
         body = lines[block.first : block.last + 1]
         if any(_CHECK.match(line) or " cover (" in line for line in body):
             replaced[block.first] = _clock_checks(body, lines, clock, reset)
-    _fold_registers(lines, blocks, Counter(_TOKEN.findall("\n".join(lines))), replaced, dropped)
+    _fold_registers(lines, blocks, Counter(TOKEN.findall("\n".join(lines))), replaced, dropped)
 
     result: list[str] = []
     index = 0
@@ -170,7 +169,7 @@ def _fold_registers(
                 next_state.setdefault(targets[0], []).append(block)
     declarations = {}
     for index, line in enumerate(lines):
-        match = re.match(rf"  reg (?:\[\d+:\d+\] )?({_IDENTIFIER});$", line)
+        match = re.match(rf"  reg (?:\[\d+:\d+\] )?({IDENTIFIER});$", line)
         if match:
             declarations[match[1]] = index
 

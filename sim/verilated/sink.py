@@ -17,12 +17,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from sim.verilated.verilog_text import IDENTIFIER, TOKEN
+
 __all__ = ["sink"]
 
-_IDENTIFIER = r"(?:\\\S+ |[A-Za-z_]\w*)"
-_TOKEN = re.compile(r"\\\S+|[A-Za-z_]\w*")
-_ASSIGN = re.compile(rf"  assign ({_IDENTIFIER}) = (.*;)$")
-_WIRE = re.compile(rf"  wire (?:\[\d+:\d+\] )?({_IDENTIFIER});$")
+_ASSIGN = re.compile(rf"  assign ({IDENTIFIER}) = (.*;)$")
+_WIRE = re.compile(rf"  wire (?:\[\d+:\d+\] )?({IDENTIFIER});$")
 _DECLARATION = re.compile(r"  (?:wire|reg|input|output|inout) |module ")
 _IF = re.compile(r" *if \(.*\) begin$")
 _ELSE = re.compile(r" *end else begin$")
@@ -75,7 +75,7 @@ def sink(lines: list[str]) -> list[str]:
 
 
 def _tokens(text: str) -> list[str]:
-    return _TOKEN.findall(text)
+    return TOKEN.findall(text)
 
 
 def _value(assign: str) -> str:

@@ -8,15 +8,16 @@ of signed operands, and is read as a signed value or by slices only.
 
 import re
 
+from sim.verilated.verilog_text import IDENTIFIER
+
 __all__ = ["widen"]
 
-_IDENTIFIER = r"(?:\\\S+ |[A-Za-z_]\w*)"
-_OPERAND = rf"{_IDENTIFIER}(?:\[\d+(?::\d+)?\])?|\d+'s?h[0-9a-f]+"
+_OPERAND = rf"{IDENTIFIER}(?:\[\d+(?::\d+)?\])?|\d+'s?h[0-9a-f]+"
 _ASSIGN = re.compile(
-    rf"  assign ({_IDENTIFIER}) = \$signed\(({_OPERAND})\) ([+*]) \$signed\(({_OPERAND})\);$"
+    rf"  assign ({IDENTIFIER}) = \$signed\(({_OPERAND})\) ([+*]) \$signed\(({_OPERAND})\);$"
 )
 _DECLARATION = re.compile(
-    rf"  (?:wire|reg|input|output) (?:\[(\d+):0\] )?({_IDENTIFIER})(?: = .*)?;$"
+    rf"  (?:wire|reg|input|output) (?:\[(\d+):0\] )?({IDENTIFIER})(?: = .*)?;$"
 )
 _SLICE = re.compile(r"\[(\d+)(?::(\d+))?\]$")
 _WORD_BITS = 32
@@ -63,7 +64,7 @@ def _width(operand: str, declared: dict[str, tuple[int, int, bool]]) -> int:
 
 def _read_otherwise(lines: list[str], names: set[str]) -> set[str]:
     """Names that occur in any other place than as `$signed(name)`, sliced, or assigned."""
-    token = re.compile(rf"({_IDENTIFIER})")
+    token = re.compile(rf"({IDENTIFIER})")
     found = set()
     for line in lines:
         if line.startswith(("  wire ", "  reg ")):

@@ -1,24 +1,29 @@
 """A Dask cluster of processes of its own for tests."""
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = ["ROOT", "dask_cluster", "running", "scheduler", "worker_pids"]
 
 ROOT = Path(__file__).resolve().parents[1]
 _SECONDS = 60
+_GRACE_SECONDS = 5
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(
     command: list[str], log: Path, folder: Path | None = None
 ) -> Iterator[subprocess.Popen]:
-    """A Python process, ended with the block; warnings there are none of ours."""
+    """A Python process, ended with the block; warnings there are none of ours.
+
+    Now and then a Dask worker whose scheduler was killed does not end when told to, so that is not
+    waited for without end. Its own processes see it go and end too.
+    """
     environment = {**os.environ, "PYTHONWARNINGS": "default"}
     with open(log, "w") as file:
         with subprocess.Popen(
@@ -32,9 +37,12 @@ def running(
                 yield process
             finally:
                 process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_GRACE_SECONDS)
+                process.kill()
 
 
-@contextmanager
+@contextlib.contextmanager
 def scheduler(folder: Path) -> Iterator[tuple[str, subprocess.Popen]]:
     """A scheduler: its address and its process."""
     log = folder / "scheduler.log"
@@ -49,7 +57,7 @@ def scheduler(folder: Path) -> Iterator[tuple[str, subprocess.Popen]]:
         yield line.split("Scheduler at:")[1].strip(), process
 
 
-@contextmanager
+@contextlib.contextmanager
 def dask_cluster(folder: Path, workers: int = 2) -> Iterator[str]:
     """A scheduler and workers started as users do, `./serrano worker`: the address."""
     log = folder / "workers.log"

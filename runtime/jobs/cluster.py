@@ -3,8 +3,10 @@
 import logging
 import pickle
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from functools import partial
 from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from compiler.errors import UserError
@@ -14,6 +16,8 @@ __all__ = ["run_on_cluster"]
 
 _CONNECT_SECONDS = 10
 _FIRST_WORKER_SECONDS = 60
+_LOOK_SECONDS = 1
+"""Between looks whether the scheduler is still there."""
 _JOBS_A_THREAD = 3
 """Jobs handed over for each thread of the cluster: enough that none waits for this process."""
 
@@ -26,7 +30,8 @@ def run_on_cluster(
 ) -> Iterator[Outcome]:
     """On the workers of the scheduler at ``address``, as they come and go."""
     try:
-        from distributed import Client, as_completed
+        from distributed import Client
+        from distributed.client import ClosedClientError
     except ImportError:
         raise UserError(
             "--cluster needs the package `distributed`: call ./serrano, which installs it, or "
@@ -43,7 +48,8 @@ def run_on_cluster(
         ) from None
     source = iter(items)
     call = _call()
-    under_way: dict[Any, Any] = {}  # item by the future's key
+    under_way: dict[Any, tuple[Any, Any]] = {}  # future and item by the future's key
+    ended: SimpleQueue = SimpleQueue()
     with client:
         try:
             if not client.nthreads():
@@ -55,25 +61,32 @@ def run_on_cluster(
                 f"one with ./serrano worker {address}"
             ) from None
 
-        def more() -> list:
+        def submit_more() -> None:
             threads = max(1, sum(client.nthreads().values()))
-            futures = []
             for item in islice(source, max(0, _JOBS_A_THREAD * threads - len(under_way))):
                 job = pickle.dumps(partial(answer, function, item))
                 # pure: the key would be a hash of the item, and an old answer be taken for it
                 future = client.submit(call, job, pure=False)
-                under_way[future.key] = item
-                futures.append(future)
-            return futures
+                under_way[future.key] = future, item
+                future.add_done_callback(ended.put)
 
         try:
-            done = as_completed(more(), loop=client.loop, with_results=True, raise_errors=False)
-            for batch in done.batches():
-                for future, result in batch:
-                    yield _outcome(address, future.status, under_way.pop(future.key), result)
-                del batch, future  # the cluster forgets a result when its future is gone
-                done.update(more())
-        except (OSError, TimeoutError):  # distributed's CommClosedError is an OSError
+            submit_more()
+            while under_way:
+                try:
+                    future = ended.get(timeout=_LOOK_SECONDS)
+                except Empty:
+                    # A job sent between the scheduler's end and the client's notice never ends.
+                    if client.status != "running":
+                        raise _lost(address) from None
+                    continue
+                _, item = under_way.pop(future.key)
+                outcome = _outcome(address, future, item)
+                del future  # the cluster forgets a result when its future is gone
+                yield outcome
+                submit_more()
+        # distributed's CommClosedError is an OSError, its ClosedClientError a RuntimeError
+        except (OSError, TimeoutError, CancelledError, ClosedClientError):
             raise _lost(address) from None
 
 
@@ -95,22 +108,24 @@ def _call() -> Callable[[bytes], Any]:
     return call
 
 
-def _outcome(address: str, status: str, item: Any, result: Any) -> Outcome:
-    """What a future ended as; ``result`` of a failed one is the exception as `sys.exc_info`."""
+def _outcome(address: str, future: Any, item: Any) -> Outcome:
+    """What a future that is over ended as."""
     from distributed.scheduler import KilledWorker
 
-    if status == "finished" and isinstance(result, bytes):
-        value, error = pickle.loads(result)
-        return Outcome(item, value, error)
-    if status == "finished":
+    if future.status == "error":
+        error = future.exception()
+        died = isinstance(error, KilledWorker)
+        return Outcome(item, error=WorkerDied("its worker died too often") if died else error)
+    if future.status != "finished":
+        raise _lost(address)
+    result = future.result()
+    if not isinstance(result, bytes):
         raise UserError(
             f"--cluster {address}: a worker can't import Serrano ({result}); start workers with "
             f"./serrano worker {address}"
         )
-    if status != "error":
-        raise _lost(address)
-    died = isinstance(result[1], KilledWorker)
-    return Outcome(item, error=WorkerDied("its worker died too often") if died else result[1])
+    value, error = pickle.loads(result)
+    return Outcome(item, value, error)
 
 
 def _lost(address: str) -> UserError:

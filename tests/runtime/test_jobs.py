@@ -134,15 +134,19 @@ def test_scheduler_gone(tmp_path: Path) -> None:
                 list(outcomes)
 
 
-def test_scheduler_gone_before_all_is_sent(tmp_path: Path) -> None:
-    """Jobs sent after it went would wait for ever."""
+@pytest.mark.parametrize("seconds", [0, 1, 4])
+def test_scheduler_gone_before_all_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """Jobs sent before the client notices, while it looks for the scheduler, when it gave up."""
+    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 2)
     with scheduler(tmp_path) as (address, process):
         with running(["-m", "scripts.main", "worker", address], tmp_path / "worker.log"):
 
             def items() -> Iterator[int]:
                 yield 1
                 process.kill()
-                time.sleep(1)  # until the client has noticed
+                time.sleep(seconds)
                 yield from range(2, 9)
 
             with pytest.raises(UserError, match="the scheduler is gone"):

@@ -26,7 +26,7 @@ def suite(
         ["mypy", "hdl", "compiler", "runtime", "sim", "scripts"],
     ]
     if not quick:
-        checks.append(["pytest", "-n", jobs, *context.args])
+        checks.append(["pytest", "-n", jobs, "--dist", "worksteal", *context.args])
     for check in checks:
         err.print(f"[bold]{' '.join(check)}[/bold]")
         code = subprocess.run([sys.executable, "-m", *check], cwd=_ROOT).returncode

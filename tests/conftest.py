@@ -1,6 +1,8 @@
-"""What every test run says first: how to repeat its random choices."""
+"""What holds for every test: how to repeat its random choices, how long it may take."""
 
 import os
+
+import pytest
 
 
 def pytest_report_header() -> str:
@@ -9,3 +11,10 @@ def pytest_report_header() -> str:
     if seed:
         return f"benches: seed {seed} (SERRANO_SEED)"
     return "benches: a fixed seed each; SERRANO_SEED=random draws one, SERRANO_SEED=n repeats it"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Only quick tests have a limit of time."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(0))

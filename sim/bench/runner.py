@@ -99,6 +99,7 @@ def run(
     seed: int | None = None,
     timeout: float = 300,
     testcase: str | list[str] | None = None,
+    models: str = "",
 ) -> str:
     """Run every cocotb test of a module on a component.
 
@@ -118,6 +119,8 @@ def run(
         Seconds of wall time for the simulation (the build not counted).
     testcase
         Only these tests of the module.
+    models
+        Verilog of modules that the component only names (an ``Instance``).
 
     Returns
     -------
@@ -137,7 +140,7 @@ def run(
     """
     waves = os.environ.get("SERRANO_WAVES", "") not in ("", "0")
     seed = _seed(name, seed)
-    folder = build(emit(component), port_names(component), trace=waves)
+    folder = build(emit(component) + models, port_names(component), trace=waves)
     runs = cache_directory() / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=runs))

@@ -1,0 +1,1 @@
+"""FPGA boards, builds and reports."""

@@ -1,0 +1,85 @@
+"""A multiplier with registers on its inputs and on its output, one DSP block of an FPGA."""
+
+from amaranth.hdl import Module, Signal, signed, unsigned
+from amaranth.lib.wiring import Component, In, Out
+
+__all__ = ["Multiplier"]
+
+
+class Multiplier(Component):
+    """p = a * b, `latency` cycles after its operands, one a cycle; two's complement or unsigned.
+
+    An FPGA's DSP block reaches its speed only with registers inside it, directly before and behind
+    the multiplication, and synthesis does not move registers of the fabric into it. So this
+    component is the unit that is mapped as a whole: a platform with a method ``get_multiplier``
+    (as Amaranth's ``get_ff_sync``) gives what is built in its place; ``fpga/ecp5`` has one. For all
+    else (simulation, formal, ASIC) it is three registers and a ``*``. There is no reset: what
+    stands in the registers before the first operands means nothing.
+
+    Room for 4-bit weights: two of them and one activation of 8 bits fit into one multiplier of
+    18 x 18. With b = high * 2**12 + low (16 bits, signed) the low 12 bits of the product are
+    a * low, and a * high is p[12:] + p[11] (the borrow of a negative a * low given back). Sums over
+    several multipliers are made after this split: 12 bits hold one product only.
+
+    Parameters
+    ----------
+    width_a, width_b
+        Bits of the operands, 1 to 18.
+    signed
+        Whether operands and product are two's complement.
+
+    Attributes
+    ----------
+    latency
+        2: input registers, product register.
+
+    Members
+    -------
+    a : In(width_a), b : In(width_b)
+    enable_a, enable_b, enable_p : In(1)
+        Register of a, of b, of the product takes a new value; left alone they always do. The
+        product is of what the input registers hold in that cycle.
+    p : Out(width_a + width_b)
+
+    Raises
+    ------
+    ValueError
+        An operand has no bits, or more than 18.
+    """
+
+    latency = 2
+
+    def __init__(self, width_a: int, width_b: int, *, signed: bool = True):
+        for width in (width_a, width_b):
+            if not 1 <= width <= 18:
+                raise ValueError(f"Multiplier: operand of {width} bits, choose 1 to 18")
+        self.signed = signed
+        super().__init__(
+            {
+                "a": In(self._shape(width_a)),
+                "b": In(self._shape(width_b)),
+                "enable_a": In(1, init=1),
+                "enable_b": In(1, init=1),
+                "enable_p": In(1, init=1),
+                "p": Out(self._shape(width_a + width_b)),
+            }
+        )
+
+    def _shape(self, width: int):
+        return signed(width) if self.signed else unsigned(width)
+
+    def elaborate(self, platform):
+        if hasattr(platform, "get_multiplier"):
+            return platform.get_multiplier(self)
+        m = Module()
+        a = Signal.like(self.a, name="a_1", reset_less=True)
+        b = Signal.like(self.b, name="b_1", reset_less=True)
+        product = Signal.like(self.p, name="product_2", reset_less=True)
+        with m.If(self.enable_a):
+            m.d.sync += a.eq(self.a)
+        with m.If(self.enable_b):
+            m.d.sync += b.eq(self.b)
+        with m.If(self.enable_p):
+            m.d.sync += product.eq(a * b)
+        m.d.comb += self.p.eq(product)
+        return m

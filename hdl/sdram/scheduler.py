@@ -60,6 +60,11 @@ class SdramScheduler(wiring.Component):
                 f"SDRAM timing: {timing.clock_hz / 1e6:g} MHz asks for more counters than there "
                 "are (tRAS, tRC, tWR); choose a slower clock"
             )
+        if (timing.postponed + 3) * timing.refresh_interval > timing.tras_max:
+            raise ValueError(
+                f"SDRAM timing: postponed={timing.postponed} refreshes leave a row open for over "
+                f"{timing.tras_max} cycles; choose fewer"
+            )
         super().__init__(
             {
                 "segments": In(stream.Signature(segment(timing))),

@@ -101,10 +101,6 @@ class SdramTiming:
             f"clock_hz={self.clock_hz}: a refresh every {self.refresh_interval} cycles can't be "
             f"kept, a row takes {2 * self.row_words}; choose a faster clock",
         )
-        need(
-            (self.postponed + 3) * self.refresh_interval <= self.tras_max,
-            f"postponed={self.postponed}: a row may stay open for {self.tras_max} cycles only",
-        )
 
     def cycles(self, ns: float) -> int:
         """Clock cycles that last at least ``ns``."""

@@ -2,5 +2,6 @@
 
 from sim.board.sdram_chip import SdramChip
 from sim.board.sdram_rules import SdramRules
+from sim.board.sdram_system import SdramSystem
 
-__all__ = ["SdramChip", "SdramRules"]
+__all__ = ["SdramChip", "SdramRules", "SdramSystem"]

@@ -231,12 +231,11 @@ class SdramRules(wiring.Component):
 
         # Refreshes late.
         late_limit = timing.postponed + 2
-        clock = Signal(range(timing.refresh_interval))
+        clock = Signal(range(timing.refresh_interval), init=timing.refresh_interval - 1)
         late = Signal(range(late_limit + 2))
         tick = Signal()
-        m.d.comb += tick.eq(configured & (clock == timing.refresh_interval - 1))
-        with m.If(configured):
-            m.d.sync += clock.eq(Mux(tick, 0, clock + 1))
+        m.d.comb += tick.eq(configured & (clock == 0))
+        m.d.sync += clock.eq(Mux(clock == 0, timing.refresh_interval - 1, clock - 1))
         with m.If(tick & ~is_[Command.REFRESH]):
             m.d.sync += [
                 late.eq(late + 1),

@@ -1,0 +1,25 @@
+"""SDRAM port on its chip, and the rules of the chip."""
+
+import dataclasses
+
+import pytest
+
+from hdl.config import PRESETS
+from hdl.sdram import SdramPort, SdramTiming, cell_address
+from hdl.sdram.pins import bank_hash
+from sim.bench import run
+from sim.board import SdramSystem
+
+SMALL = {"row_bits": 9, "powerup_ns": 1000.0}
+
+
+@pytest.mark.parametrize("preset", ["tiny", "edge"])
+def test_sdram_port(preset):
+    config = PRESETS[preset]
+    text = run(
+        SdramSystem(config, SdramTiming(**SMALL)),
+        "sim.bench.sdram_port",
+        name=f"sdram_port-{preset}",
+        parameters={"config": config, "timing": SMALL},
+    )
+    print(*[line[line.index("bandwidth") :] for line in text.splitlines() if "width " in line], sep="\n")

@@ -8,7 +8,7 @@ from amaranth.utils import ceil_log2
 from hdl.config import Config
 from hdl.memory.axi import BURST_INCR, axi4_signature
 from hdl.sdram.pins import bank_hash
-from hdl.sdram.segment import segment
+from hdl.sdram.segment import segment, segment_bits
 from hdl.sdram.timing import SdramTiming
 
 __all__ = ["DECERR", "OKAY", "SLVERR", "SdramRequests"]
@@ -126,10 +126,12 @@ class SdramRequests(wiring.Component):
         hand = Signal(layout)
         is_write, hashed = Signal(), Signal(2)
         left = Signal(8 + beat_bits)  # words - 1
-        over = Signal()  # it goes on in the next row
-        span = Signal(word_bits)  # words - 1 up to the end of the row
+        over = Signal()  # it goes on in the next segment
+        span_bits = segment_bits(timing)
+        span = Signal(span_bits)  # words - 1 up to the end of the segment
+        place = Cat(hand.word, hand.bank)
         m.d.comb += [
-            span.eq(~hand.word),
+            span.eq(~hand.word[:span_bits]),
             out.bank.eq(hand.bank ^ hashed),
             out.row.eq(hand.row),
             out.word.eq(hand.word),
@@ -167,8 +169,8 @@ class SdramRequests(wiring.Component):
                     with m.If(over):
                         # 4 KiB are four rows of 1 KiB: a burst never leaves them.
                         m.d.sync += [
-                            hand.bank.eq(hand.bank + 1),
-                            hand.word.eq(0),
+                            place[:span_bits].eq(0),
+                            place[span_bits:].eq(place[span_bits:] + 1),
                             left.eq(left - span - 1),
                         ]
                         m.next = "CUT"

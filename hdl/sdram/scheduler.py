@@ -18,6 +18,11 @@ def pairs(cycles: int) -> int:
     return ceil(cycles / 2)
 
 
+def gap(cycles: int) -> int:
+    """What the timer starts from for the next command to come after at least ``cycles``."""
+    return max(pairs(cycles), 1) - 1
+
+
 class SdramScheduler(wiring.Component):
     """Turns segments into commands, one 32-bit word every two cycles.
 
@@ -179,13 +184,13 @@ class SdramScheduler(wiring.Component):
                 mine = (now.bank == next_.bank) & (busy | (recent != 0))
                 with m.If(slot & ~mine):
                     m.d.comb += row.eq(Command.PRECHARGE)
-                    m.d.sync += timer.eq(pairs(timing.trp) - 1)
+                    m.d.sync += timer.eq(gap(timing.trp))
                     m.next = "OPEN"
             with m.State("OPEN"):
                 with m.If(slot):
                     m.d.comb += row.eq(Command.ACTIVATE)
                     m.d.sync += [
-                        timer.eq(pairs(timing.trcd - 1) - 1),
+                        timer.eq(gap(timing.trcd - 1)),
                         opened.bit_select(next_.bank, 1).eq(1),
                         rows[next_.bank].eq(next_.row),
                     ]
@@ -197,16 +202,16 @@ class SdramScheduler(wiring.Component):
             with m.State("ALL"):
                 with m.If(slot & ~busy & (recent == 0)):
                     m.d.comb += [row.eq(Command.PRECHARGE), every.eq(1)]
-                    m.d.sync += [timer.eq(pairs(timing.trp) - 1), opened.eq(0)]
+                    m.d.sync += [timer.eq(gap(timing.trp)), opened.eq(0)]
                     m.next = "REFRESH"
             with m.State("REFRESH"):
                 with m.If(slot):
                     with m.If(owed != 0):
                         m.d.comb += [row.eq(Command.REFRESH), refresh.eq(1)]
-                        m.d.sync += timer.eq(pairs(timing.trfc) - 1)
+                        m.d.sync += timer.eq(gap(timing.trfc))
                     with m.Elif(starting):
                         m.d.comb += row.eq(Command.MODE)
-                        m.d.sync += [timer.eq(pairs(timing.tmrd_clocks) - 1), starting.eq(0)]
+                        m.d.sync += [timer.eq(gap(timing.tmrd_clocks)), starting.eq(0)]
                     with m.Else():
                         m.next = "IDLE"
         m.d.comb += self.ready.eq(~starting)

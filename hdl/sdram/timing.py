@@ -94,12 +94,13 @@ class SdramTiming:
             1 <= self.init_refreshes <= 8,
             f"init_refreshes={self.init_refreshes}: choose 1 to 8",
         )
-        # While a refresh is due, the segment in hand and the one prepared are finished first.
-        worst = 2 * self.row_words * 2 + 4 * self.trp + 32
+        # While a refresh is due, the segment in hand and the one prepared (of 64 words at the most)
+        # are finished first, two cycles a word; two more refreshes may be owed by then.
+        worst = 2 * 2 * min(self.row_words, 64) + 4 * self.trp + 32
         need(
             self.refresh_interval >= worst // 2,
             f"clock_hz={self.clock_hz}: a refresh every {self.refresh_interval} cycles can't be "
-            f"kept, a row takes {2 * self.row_words}; choose a faster clock",
+            "kept beside bursts; choose a faster clock",
         )
 
     def cycles(self, ns: float) -> int:

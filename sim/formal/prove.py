@@ -22,6 +22,9 @@ __all__ = ["Failure", "Result", "cover", "prove"]
 
 ABC = Path(pyosys.__file__).with_name("yosys-abc")
 
+SMALLER = ("scleanup", "dc2", "scorr")
+"""Drops what no property needs, rewrites, merges registers that are equal in every state."""
+
 
 @dataclass
 class Failure:
@@ -79,7 +82,10 @@ def _workshop() -> Iterator[Path]:
 def _bounded(netlist: Netlist, depth: int, seconds: float) -> tuple[int, Failure | None]:
     """Cycles in which nothing fails, and what fails first."""
     search = f"bmc3 -F {depth} -T {seconds:.0f}"
-    text = _abc(netlist.folder, [search, "write_cex -a cex.aiw"], seconds)
+    text = _abc(netlist.folder, [*SMALLER, search], seconds)
+    if re.search(r"Output \d+ of miter .* was asserted in frame", text):
+        # Once more on the netlist as it was, for a trace in its own names.
+        text = _abc(netlist.folder, [search, "write_cex -a cex.aiw"], seconds)
     if found := re.search(r"Output (\d+) of miter .* was asserted in frame (\d+)", text):
         message = netlist.properties[int(found[1])]
         return int(found[2]), Failure(message, int(found[2]), waves(netlist.folder))
@@ -91,7 +97,7 @@ def _unbounded(netlist: Netlist, seconds: float) -> tuple[set[int], int | None]:
     """Numbers of the properties that PDR proves, and of one that it finds violated."""
     share = 1000 * seconds / 2
     search = f"pdr -a -T {seconds:.0f} -H {share:.0f}"
-    text = _abc(netlist.folder, ["scleanup", "dc2", "scorr", search], seconds)
+    text = _abc(netlist.folder, [*SMALLER, search], seconds)
     proved = {int(n) for n in re.findall(r"Proved output +(\d+) in", text)}
     if "Property proved" in text or "Properties" not in text:
         proved |= set(range(len(netlist.properties))) if "Property proved" in text else set()
@@ -99,7 +105,9 @@ def _unbounded(netlist: Netlist, seconds: float) -> tuple[set[int], int | None]:
     return proved, int(failed[1]) if failed else None
 
 
-def prove(component: Component, *, depth: int = 60, seconds: float = 60) -> Result:
+def prove(
+    component: Component, *, depth: int = 60, seconds: float = 60, unbounded: bool = True
+) -> Result:
     """Check every assertion of a component and of all in it, from reset, for any inputs.
 
     First by bounded model checking (which finds a shortest way to a violation), then by property
@@ -114,6 +122,8 @@ def prove(component: Component, *, depth: int = 60, seconds: float = 60) -> Resu
         Cycles of the bounded search.
     seconds
         Time for each of the two searches, at most.
+    unbounded
+        Do the second one.
 
     Raises
     ------
@@ -122,7 +132,7 @@ def prove(component: Component, *, depth: int = 60, seconds: float = 60) -> Resu
     """
     text = rtlil_text(component)
     tools = "".join(p.read_text() for p in sorted(Path(__file__).parent.glob("*.py")))
-    key = sha256(f"{text}{depth}/{seconds}{tools}".encode()).hexdigest()[:24]
+    key = sha256(f"{text}{depth}/{seconds}/{unbounded}{tools}".encode()).hexdigest()[:24]
     with claim(cache_directory() / "formal", key) as entry:
         kept = (entry.scratch or entry.path) / "result.json"
         if entry.scratch is None:
@@ -135,7 +145,7 @@ def prove(component: Component, *, depth: int = 60, seconds: float = 60) -> Resu
             netlist = aiger(text, folder)
             result.depth, result.failure = _bounded(netlist, depth, seconds)
             if result.failure is None:
-                numbers, failed = _unbounded(netlist, seconds)
+                numbers, failed = _unbounded(netlist, seconds) if unbounded else (set(), None)
                 if failed is not None:
                     message = netlist.properties[failed]
                     result.failure = Failure(message, -1, "")
@@ -158,7 +168,7 @@ def cover(component: Component, *, depth: int = 60, seconds: float = 60) -> dict
         netlist = aiger(rtlil_text(component), folder, covers=True)
         for number, message in enumerate(netlist.properties):
             search = f"bmc3 -F {depth} -T {seconds:.0f}"
-            text = _abc(folder, [f"cone -O {number}", "scleanup", search], seconds)
+            text = _abc(folder, [f"cone -O {number}", *SMALLER, search], seconds)
             found = re.search(r"was asserted in frame (\d+)", text)
             reached[message] = int(found[1]) if found else None
     return reached

@@ -1,8 +1,8 @@
 """Pads of an SDRAM chip: signature, commands, where a byte lives."""
 
-from amaranth.lib import enum
 from amaranth.lib.wiring import In, Out, Signature
 
+from hdl.enums import Enum
 from hdl.sdram.timing import SdramTiming
 
 __all__ = ["AUTO_OR_ALL", "BANKS", "Command", "bank_hash", "cell_address", "sdram_signature"]
@@ -13,7 +13,7 @@ AUTO_OR_ALL = 10
 """Address line that makes a precharge one of all banks (and a read or write end with one)."""
 
 
-class Command(enum.Enum, shape=3):
+class Command(Enum, shape=3):
     """``ras_n, cas_n, we_n`` (highest first) with ``cs_n`` low (JEDEC 21-C 3.11.5)."""
 
     MODE = 0b000

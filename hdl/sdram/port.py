@@ -1,5 +1,7 @@
 """The SDRAM behind an AXI4 port."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -57,9 +59,9 @@ class SdramPort(wiring.Component):
     hold, fast                  36.7 + 1.5 + tOH 2.5 + 0.4 + 0.5 = 41.6 ns      1.6 ns left
     ==========================  ==============================================  ==============
 
-    With an inverted clock (180 degrees) the same sum leaves 4.2 ns of set-up and -0.1 ns of hold: it
-    runs on boards (LiteX's ULX3S target uses it at 100 MHz), but only because real parts are not
-    all at their fast end. The edge at which data is taken is the same for all these phases.
+    With an inverted clock (180 degrees) the same sum leaves 4.2 ns of set-up and -0.1 ns of hold:
+    it runs on boards (LiteX's ULX3S target uses it at 100 MHz), but only because real parts are
+    not all at their fast end. Data is taken at the same edge for all these phases.
 
     Looked at before writing this one: no SDRAM controller in Amaranth is on PyPI. amaram
     (GitHub) is for Amaranth 0.3, with FIFOs for a port, unfinished; litedram is Migen. The
@@ -122,16 +124,14 @@ class SdramPort(wiring.Component):
         )
         m.submodules.scheduler = scheduler = SdramScheduler(timing)
         m.submodules.reads = reads = ReadBuffer(config, beats=self._read_beats)
-        m.submodules.writes = writes = WriteBuffer(
-            config, beats=self._write_beats, replies=REPLIES
-        )
+        m.submodules.writes = writes = WriteBuffer(config, beats=self._write_beats, replies=REPLIES)
         m.submodules.pads = pads = SdramPads()
         connect(m, requests.segments, scheduler.segments)
         connect(m, pads.pins, flipped(self.pins))
 
+        owners: dict[str, Any] = {"a": requests, "w": writes, "b": writes, "r": reads}
         for name, member in self.axi.signature.members.items():
-            channel = name.removeprefix("a")[0] if name[0] != "a" else name[:2]
-            owner = {"aw": requests, "ar": requests, "w": writes, "b": writes, "r": reads}[channel]
+            owner = owners[name[0]]
             outer, inner = getattr(self.axi, name), getattr(owner.axi, name)
             m.d.comb += inner.eq(outer) if member.flow is In else outer.eq(inner)
 
@@ -155,9 +155,7 @@ class SdramPort(wiring.Component):
             pads.inner.a.eq(scheduler.address),
             pads.inner.dq_o.eq(writes.half),
             pads.inner.dq_oe.eq(writes.active),
-            pads.inner.dqm.eq(
-                Mux(writes.active, ~writes.strobe, Mux(scheduler.ready, 0b00, 0b11))
-            ),
+            pads.inner.dqm.eq(Mux(writes.active, ~writes.strobe, Mux(scheduler.ready, 0b00, 0b11))),
         ]
 
         # In: decision, command, pads, CAS latency, input register, and the second half of the word.

@@ -20,9 +20,9 @@ class SdramRequests(wiring.Component):
     """Chooses bursts and cuts them into segments.
 
     A read is admitted when the read buffer has room for all its beats, a write when all its beats
-    are in the write buffer and a response can be kept. So nothing admitted ever waits for a manager,
-    and no channel can block another. Reads and writes take turns. At most one burst of each
-    kind waits here; a segment leaves every three cycles at the most.
+    are in the write buffer and a response can be kept. So nothing admitted ever waits for a
+    manager, and no channel can block another. Reads and writes take turns. At most one burst of
+    each kind waits here; a segment leaves every three cycles at the most.
 
     A burst past the end of the memory gets the response DECERR, one that isn't INCR or not of the
     port's width SLVERR. It runs like any other, with its address wrapped, its data masked.

@@ -29,9 +29,9 @@ class SdramScheduler(wiring.Component):
     Cycles come in pairs. The first of a pair belongs to READ and WRITE (bursts of two columns, one
     word), the second to everything else, so that rows of other banks are closed and
     opened while words stream. Two segments are in hand: the one that streams, and the next,
-    whose row is made ready meanwhile. Rows stay open until another row of their bank is wanted, or for
-    a refresh. A stream that goes on in an open row, or in another bank, loses no cycle; a row of the
-    bank that streams costs 8 cycles at 100 MHz, a write after a read 4.
+    whose row is made ready meanwhile. Rows stay open until another row of their bank is wanted, or
+    for a refresh. A stream that goes on in an open row, or in another bank, loses no cycle; another
+    row of the bank that streams costs 8 cycles at 100 MHz, a write after a read 4.
 
     Refreshes are owed, one every ``refresh_interval``. They are paid when there is nothing else to
     do, or, ``postponed`` of them having gathered, all at once: rows are closed and opened once
@@ -154,7 +154,9 @@ class SdramScheduler(wiring.Component):
                 m.d.sync += [self.address.eq(timing.mode), self.bank.eq(0)]
 
         opened = Signal(BANKS)
-        rows = Array(Signal(timing.row_bits, name=f"row_{b}", reset_less=True) for b in range(BANKS))
+        rows = Array(
+            Signal(timing.row_bits, name=f"row_{b}", reset_less=True) for b in range(BANKS)
+        )
         was_open, was_row = Signal(), Signal(timing.row_bits)
         m.d.sync += [was_open.eq(opened.bit_select(next_.bank, 1)), was_row.eq(rows[next_.bank])]
         with m.FSM():

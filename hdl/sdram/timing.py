@@ -1,4 +1,4 @@
-"""What an SDRAM chip asks of its controller: nanoseconds of the data sheet, clock cycles of ours."""
+"""What an SDRAM chip asks of its controller, in nanoseconds and in clock cycles."""
 
 from dataclasses import dataclass
 from fractions import Fraction

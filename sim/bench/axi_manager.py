@@ -113,8 +113,8 @@ class AxiManager:
 
     async def _run(self) -> None:
         port, edge = self._port, RisingEdge(self._dut.clk)
-        names = "arready awready wready rvalid rdata rresp rlast rid bvalid bresp bid".split()
-        see = {name: port(name) for name in names}
+        names = ("arready", "awready", "wready", "bvalid", "bresp", "bid")
+        see = {name: port(name) for name in (*names, "rvalid", "rdata", "rresp", "rlast", "rid")}
         ar = aw = w = r = b = False
         held = None  # R while stalled
         while True:

@@ -22,9 +22,9 @@ class SdramChip(wiring.Component):
     read, and a bus that nobody drives, carry noise. ``rst`` is power-up: storage
     stays as it was.
 
-    ``storage`` is one memory of 64-bit words. A verilated harness finds it by that name in module
-    ``<instance>`` and may read and write it as bytes in order: byte ``i`` of the array is what the port shows at
-    address ``hdl.sdram.cell_address(i, timing)`` (and the reverse: it is its own inverse).
+    ``storage`` is one memory of 64-bit words. A verilated harness finds it by that name in this
+    component's module and may read and write it as bytes in order: byte ``i`` of the array is what
+    the port shows at address ``hdl.sdram.cell_address(i, timing)`` (its own inverse).
 
     Parameters
     ----------

@@ -114,7 +114,6 @@ class SdramRules(wiring.Component):
         trrd, trrd_start = waits(timing.trrd_clocks, "trrd")
         trfc, trfc_start = waits(timing.trfc, "trfc")
         tmrd, tmrd_start = waits(timing.tmrd_clocks, "tmrd")
-        quiet = (trfc == 0) & (tmrd == 0)
         any_open = Cat(*opened).any()
         precharged = ~any_open & ~Cat(*(c != 0 for c, _ in trp_pairs)).any()
 

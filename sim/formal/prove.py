@@ -40,9 +40,9 @@ class Result:
     """What is known of a component's assertions.
 
     Attributes: `proved`: messages that hold for ever; `bounded`: messages that hold for `depth`
-    cycles from reset, no more is known; `failure`: the first that does not hold, or None (then the other
-    lists are empty); `seconds` it took. A message used for several assertions is proved if
-    all of them are.
+    cycles from reset, no more is known; `failure`: the first that does not hold (then the lists
+    are empty), or None; `seconds` it took. A message used for several assertions is proved if all
+    of them are.
     """
 
     proved: list[str] = field(default_factory=list)
@@ -96,11 +96,11 @@ def _bounded(netlist: Netlist, depth: int, seconds: float) -> tuple[int, Failure
 def _unbounded(netlist: Netlist, seconds: float) -> tuple[set[int], int | None]:
     """Numbers of the properties that PDR proves, and of one that it finds violated."""
     share = 1000 * seconds / 2
-    search = f"pdr -a -T {seconds:.0f} -H {share:.0f}"
+    search = f"pdr -a -nct -T {seconds:.0f} -H {share:.0f}"
     text = _abc(netlist.folder, [*SMALLER, search], seconds)
     proved = {int(n) for n in re.findall(r"Proved output +(\d+) in", text)}
-    if "Property proved" in text or "Properties" not in text:
-        proved |= set(range(len(netlist.properties))) if "Property proved" in text else set()
+    if "Property proved" in text:  # what it says when there is one
+        proved = set(range(len(netlist.properties)))
     failed = re.search(r"Output (\d+) of miter .* was asserted in frame", text)
     return proved, int(failed[1]) if failed else None
 
@@ -111,8 +111,8 @@ def prove(
     """Check every assertion of a component and of all in it, from reset, for any inputs.
 
     First by bounded model checking (which finds a shortest way to a violation), then by property
-    directed reachability (A. Bradley, "SAT-based model checking without unrolling", 2011), which proves
-    an assertion for all time without being told an invariant. Assumptions hold in every
+    directed reachability (A. Bradley, "SAT-based model checking without unrolling", 2011), which
+    proves an assertion for all time without being told an invariant. Assumptions hold in every
     cycle. Memories become registers with any contents, so keep them small; one clock, ``rst`` low.
     The result is kept in the cache by content.
 

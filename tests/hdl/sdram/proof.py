@@ -84,9 +84,7 @@ class PortOnRules(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         axi = self.axi
-        m.submodules.port = port = SdramPort(
-            self.config, self.timing, read_beats=4, write_beats=8
-        )
+        m.submodules.port = port = SdramPort(self.config, self.timing, read_beats=4, write_beats=8)
         m.submodules.rules = rules = SdramRules(self.chip, longest=False)
         connect(m, flipped(axi), port.axi)
         for name in PADS:

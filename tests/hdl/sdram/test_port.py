@@ -1,12 +1,9 @@
 """SDRAM port on its chip, and the rules of the chip."""
 
-import dataclasses
-
 import pytest
 
 from hdl.config import PRESETS
-from hdl.sdram import SdramPort, SdramTiming, cell_address
-from hdl.sdram.pins import bank_hash
+from hdl.sdram import SdramTiming
 from sim.bench import run
 from sim.board import SdramSystem
 
@@ -22,4 +19,7 @@ def test_sdram_port(preset):
         name=f"sdram_port-{preset}",
         parameters={"config": config, "timing": SMALL},
     )
-    print(*[line[line.index("bandwidth") :] for line in text.splitlines() if "width " in line], sep="\n")
+    print(
+        *[line[line.index("bandwidth") :] for line in text.splitlines() if "width " in line],
+        sep="\n",
+    )

@@ -96,12 +96,12 @@ def _bounded(netlist: Netlist, depth: int, seconds: float) -> tuple[int, Failure
 def _unbounded(netlist: Netlist, seconds: float) -> tuple[set[int], int | None]:
     """Numbers of the properties that PDR proves, and of one that it finds violated."""
     share = 1000 * seconds / 2
-    search = f"pdr -a -nct -T {seconds:.0f} -H {share:.0f}"
+    search = f"pdr -a -T {seconds:.0f} -H {share:.0f}"
     text = _abc(netlist.folder, [*SMALLER, search], seconds)
     proved = {int(n) for n in re.findall(r"Proved output +(\d+) in", text)}
     if "Property proved" in text:  # what it says when there is one
         proved = set(range(len(netlist.properties)))
-    failed = re.search(r"Output (\d+) of miter .* was asserted in frame", text)
+    failed = re.search(r"Output +(\d+) (?:of miter \S+ )?was asserted in", text)
     return proved, int(failed[1]) if failed else None
 
 

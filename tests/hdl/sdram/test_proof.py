@@ -10,7 +10,7 @@ from tests.hdl.sdram.proof import TIMING, PortOnRules, SchedulerOnRules
 
 def test_scheduler_keeps_every_rule():
     """For ever, whatever is asked of it."""
-    result = prove(SchedulerOnRules(), depth=60, seconds=100)
+    result = prove(SchedulerOnRules(), depth=60, seconds=250)
     assert result.passed, result
     assert len(result.proved) >= 29
 

@@ -39,6 +39,8 @@ class Accelerator(wiring.Component):
         Memory.
     irq : Out(1)
         A step has ended.
+    running, faulted : Out(1)
+        A step runs; the last step ended with a fault. For status lights.
     trace : Out(trace_signature), with the parameter ``trace``
         What every unit does in each cycle (``hdl.trace``).
     """
@@ -51,6 +53,8 @@ class Accelerator(wiring.Component):
                 "s_axil": In(axi4_lite_signature()),
                 "m_axi": Out(axi4_signature(config)),
                 "irq": Out(1),
+                "running": Out(1),
+                "faulted": Out(1),
                 **({"trace": Out(trace_signature())} if trace else {}),
             }
         )
@@ -75,7 +79,11 @@ class Accelerator(wiring.Component):
 
         connect(m, flipped(self.s_axil), control.bus)
         connect(m, port.axi, flipped(self.m_axi))
-        m.d.comb += self.irq.eq(control.irq)
+        m.d.comb += [
+            self.irq.eq(control.irq),
+            self.running.eq(control.running),
+            self.faulted.eq(control.faulted),
+        ]
 
         # Instructions, semaphores, faults
         units: dict[str, Any] = {"tape": tape, "load": load, "kv": kv}

@@ -97,6 +97,7 @@ class Controller(wiring.Component):
                 "unit_reset": Out(1),
                 "port_abort": Out(1),
                 "running": Out(1),
+                "faulted": Out(1),
                 "dispatched": Out(1),
                 "index": Out(INDEX_BITS),
                 "activity": Out(activity_signature()),
@@ -237,6 +238,7 @@ class Controller(wiring.Component):
         activity = self.activity
         m.d.comb += [
             self.running.eq(running),
+            self.faulted.eq(registers.faulted),
             self.dispatched.eq(dispatch.dispatched),
             self.index.eq(dispatch.index),
         ]

@@ -21,10 +21,15 @@ class DeviceFault(Exception):
 class Chip(Protocol):
     """What every chip does.
 
-    ``memory`` is the chip's memory, uint8, shared with the host.
+    ``memory`` is the chip's memory, uint8, shared with the host, or on a board kept like it: then
+    what the chip writes is seen only in the bytes given to ``expect``.
     """
 
     memory: np.ndarray
+
+    def expect(self, result: slice) -> None:
+        """The bytes of memory that the host will read after the steps from now on."""
+        ...
 
     def run(
         self, program: int, descriptor: int, progress: Progress | None = None

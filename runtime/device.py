@@ -133,6 +133,10 @@ class Device:
         words = encode_descriptor(segments, result=self.map.result, store_logits=logits)
         at = self.map.descriptor
         self.memory[at : at + 4 * len(words)] = words.view(np.uint8)
+        stop = 4 * sum(r.outputs for r in requests)
+        if logits and stop:
+            stop = RESULT_TOKEN_BYTES + stop * blocks_of(self.vocab) * BLOCK
+        self.chip.expect(slice(self.map.result, self.map.result + stop))
         return self.chip.run(self.map.program, self.map.descriptor, progress)
 
     def close(self) -> None:

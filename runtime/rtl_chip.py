@@ -11,8 +11,9 @@ from hdl.config import Config
 from hdl.control.dispatch import READ_AHEAD_WORDS
 from hdl.emit import emit_verilog
 from hdl.interfaces import READ_WINDOW_BITS
-from hdl.isa import IDENTITY, Counter, DescriptorError, Fault, HostRegister, Unit
+from hdl.isa import IDENTITY, Counter, HostRegister
 from runtime.chip import DeviceFault, Progress
+from runtime.fault_text import fault_text
 from runtime.trace import TraceWriter
 from sim.verilated.build import BuildConfig, build, cached_verilog
 from sim.verilated.library import MemoryTiming, SimulatedChip
@@ -96,6 +97,9 @@ class RtlChip:
         at = HostRegister.COUNTERS.value + 8 * counter.value
         return self._sim.read(at) | self._sim.read(at + 4) << 32
 
+    def expect(self, result: slice) -> None:
+        pass  # the memory is shared
+
     def run(
         self, program: int, descriptor: int, progress: Progress | None = None
     ) -> dict[Counter, int]:
@@ -122,21 +126,8 @@ class RtlChip:
             log = self._sim.recorded()
             self._trace.add(self.config, log, self.memory, program, descriptor, counters)
         if status & 4:
-            raise DeviceFault(self._fault_text())
+            raise DeviceFault(fault_text(self._read))
         return counters
-
-    def _fault_text(self) -> str:
-        cause = Fault(self._read(HostRegister.FAULT_CAUSE))
-        unit = Unit(self._read(HostRegister.FAULT_UNIT))
-        detail = self._read(HostRegister.FAULT_DETAIL)
-        index = self._read(HostRegister.FAULT_INDEX)
-        address = self._read(HostRegister.FAULT_ADDRESS_LOW)
-        address |= self._read(HostRegister.FAULT_ADDRESS_HIGH) << 32
-        name = DescriptorError(detail).name if cause is Fault.BAD_DESCRIPTOR else f"{detail:#x}"
-        return (
-            f"{cause.name} in unit {unit.name}, instruction {index}, "
-            f"detail {name}, address {address:#x}"
-        )
 
     def close(self) -> None:
         self._sim.close()

@@ -66,7 +66,8 @@ class BuildConfig:
     waveform that `SimulatedChip.trace` can write (slower, even when it is off; "fst" needs the
     headers and libraries of lz4 and zlib); `optimize`: of the C++ compiler, 0 to 3; `lines`: keep
     line numbers, and the C++ beside the library in `model`, for a profiler (no slower); `jobs`:
-    compilers at a time, all processors by default (no part of the result).
+    compilers at a time, all processors by default (no part of the result); `harness`: C++ file
+    around the model in place of the chip's with its memory model (its port names are the design's).
     """
 
     assertions: bool = True
@@ -74,6 +75,7 @@ class BuildConfig:
     optimize: int = 2
     lines: bool = False
     jobs: int | None = None
+    harness: str | None = None
 
 
 class BuildError(Exception):
@@ -141,6 +143,8 @@ def _key(
 ) -> str:
     tools = [verilator.identity, compiler.command, compiler.flags, compiler.identity]
     sources = [(_HERE / name).read_text() for name in _SOURCES]
+    if config.harness:
+        sources.append(Path(config.harness).read_text())
     return _digest(repr([top, replace(config, jobs=None), tools]), verilog, *sources)
 
 
@@ -214,7 +218,7 @@ class _Build:
             files = [f for f in generated if ("Slow" in f.name or "Syms" in f.name) == slow]
             sizes = {str(f): f.stat().st_size for f in files}
             if not slow:
-                sizes[str(_HERE / "harness.cpp")] = 40_000
+                sizes[self.config.harness or str(_HERE / "harness.cpp")] = 40_000
             unit_bytes = _UNIT_BYTES * (2 if slow else 1)
             bins: list[list[str]] = [[] for _ in range(sum(sizes.values()) // unit_bytes + 1)]
             bins = bins[: len(sizes)]

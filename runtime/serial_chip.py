@@ -21,7 +21,7 @@ __all__ = ["SerialChip"]
 
 _BLOCK_WORDS = 1024  # compared at a time, and erased
 _WRITE_WORDS = 120  # a request: four of them fill the board's buffer
-_READ_WORDS = 256
+_READ_WORDS = 120
 _GAP_WORDS = 6  # unchanged between changed ones: as long as a frame's own bytes
 _POLL_S = 0.5
 _WATCHDOG_CYCLES = 10_000_000

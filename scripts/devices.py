@@ -9,10 +9,12 @@ from hdl.config import Config
 from runtime.chip import ChipMaker
 from runtime.golden_chip import GoldenChip
 from runtime.limit import MemoryLimit, memory_limit
+from runtime.link import SerialPort
 from runtime.rtl_chip import RtlChip, build_chip
+from runtime.serial_chip import SerialChip
 from runtime.trace import TraceWriter
 from scripts.console import bar, err
-from scripts.options import DeviceName
+from scripts.options import DeviceChoice, DeviceName
 from sim.verilated.library import MemoryTiming
 
 __all__ = ["chip_maker", "compiled", "load_model", "measured_limit"]
@@ -31,7 +33,7 @@ def compiled(checkpoint: Checkpoint, config: Config, **options) -> Image:
 
 
 def chip_maker(
-    device: DeviceName,
+    device: DeviceChoice | DeviceName,
     config: Config,
     timing: MemoryTiming | None = None,
     seed: int = 0,
@@ -42,8 +44,17 @@ def chip_maker(
     The simulator is built, if need be, when the first chip is made: what is wrong with a model or a
     shape is said before.
     """
-    if device is DeviceName.golden:
+    choice = device if isinstance(device, DeviceChoice) else DeviceChoice(device)
+    if choice.name is DeviceName.golden:
         return GoldenChip
+    if choice.name is DeviceName.serial:
+
+        def connect(config: Config, memory) -> SerialChip:
+            with bar(f"board on {choice.port}") as progress:
+                port = SerialPort(choice.port, choice.baud)
+                return SerialChip(config, memory, port, progress)
+
+        return connect
 
     def make(config: Config, memory) -> RtlChip:
         with bar(f"simulator for preset {config.name}") as progress:

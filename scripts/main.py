@@ -5,7 +5,7 @@ import sys
 import typer
 
 from compiler.errors import UserError
-from scripts import bench, build, estimate, models, quality, run, suite, timeline, worker
+from scripts import bench, board, build, estimate, models, quality, run, suite, timeline, worker
 from scripts.sweep import command as sweep
 
 __all__ = ["app", "main"]
@@ -23,6 +23,7 @@ app.add_typer(bench.app, name="bench")
 app.command("timeline")(timeline.timeline)
 app.command("estimate")(estimate.estimate_model)
 app.add_typer(sweep.app, name="sweep")
+app.command("board")(board.board)
 app.command("worker")(worker.worker)
 app.command("models")(models.models)
 app.command("compile")(build.compile_image)

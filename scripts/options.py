@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +11,14 @@ import typer
 
 from compiler.errors import UserError
 from hdl.config import PRESETS, Config
+from runtime.link import DEFAULT_BAUD
 from sim.verilated.dram import DRAM_KINDS, dram_timing
 from sim.verilated.library import MemoryTiming
 
 __all__ = [
     "Bandwidth",
+    "Device",
+    "DeviceChoice",
     "DeviceName",
     "JsonFile",
     "Latency",
@@ -35,7 +39,51 @@ class DeviceName(StrEnum):
 
     rtl = "rtl"
     golden = "golden"
+    serial = "serial"
 
+
+@dataclass(frozen=True)
+class DeviceChoice:
+    """What ``--device`` names; ``port`` and ``baud`` for a board behind a serial port."""
+
+    name: DeviceName
+    port: str = ""
+    baud: int = DEFAULT_BAUD
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.port}" if self.port else str(self.name)
+
+    @classmethod
+    def parse(cls, text: "str | DeviceChoice") -> "DeviceChoice":
+        """``rtl``, ``golden``, ``serial:PORT`` or ``serial:PORT@BAUD``; ``UserError`` for others."""
+        if isinstance(text, DeviceChoice):  # a default
+            return text
+        name, colon, port = text.partition(":")
+        if name == DeviceName.serial:
+            port, at, rate = port.rpartition("@") if "@" in port else (port, "", "")
+            if not port:
+                raise UserError(
+                    f"--device {text}: name the board's port, as serial:/dev/ttyUSB0 or serial:COM3"
+                )
+            if not at:
+                return cls(DeviceName.serial, port)
+            if not rate.isdecimal() or not 300 <= int(rate) <= 100_000_000:
+                raise UserError(f"--device {text}: the rate is in baud, as serial:{port}@3000000")
+            return cls(DeviceName.serial, port, int(rate))
+        if colon or name not in (DeviceName.rtl, DeviceName.golden):
+            raise UserError(f"--device {text}: choose from rtl, golden, serial:PORT")
+        return cls(DeviceName(name))
+
+
+Device = Annotated[
+    DeviceChoice,
+    typer.Option(
+        "--device",
+        parser=DeviceChoice.parse,
+        metavar="[rtl|golden|serial:PORT]",
+        help="What runs it: the simulated chip, the golden model, or a board (see `board`).",
+    ),
+]
 
 Preset = Annotated[str, typer.Option("--preset", help=f"Chip: {', '.join(PRESETS)}.")]
 JsonFile = Annotated[

@@ -40,9 +40,7 @@ def run(
     chat: Annotated[bool, typer.Option("--chat", help="The prompt is a user's message.")] = False,
     tokens: Annotated[int, typer.Option(help="New tokens for each prompt.")] = 64,
     preset: options.Preset = "edge",
-    device: Annotated[options.DeviceName, typer.Option(help="What runs it.")] = (
-        options.DeviceName.rtl
-    ),
+    device: options.Device = options.DeviceChoice(options.DeviceName.rtl),
     batch: Annotated[
         int | None, typer.Option(help="Sequences at once; prompts are used again if fewer.")
     ] = None,
@@ -74,11 +72,11 @@ def run(
     trace_resolution: TraceResolution = 16,
     json: options.JsonFile = None,
 ) -> int:
-    """Generate text with a model on the simulated chip."""
+    """Generate text with a model on the simulated chip, or on a board."""
     config = options.preset(preset)
     options.whole("--tokens", tokens, 1, 1 << 20)
     options.output_file("--json", json)
-    traced = tracing(trace, trace_cycles, trace_resolution, device)
+    traced = tracing(trace, trace_cycles, trace_resolution, device.name)
     timing = options.memory_timing(config, latency, stalls, memory, bandwidth)
     Sampler(temperature, top_p, seed)  # refuses bad numbers before anything is built
     source = from_image(image, tokenizer) if image else from_model(model, tokenizer)
@@ -94,17 +92,17 @@ def run(
         context = min(source.context, -(-need // PAGE_TOKENS) * PAGE_TOKENS)
     made = source.image(config, context, min(len(prompts), config.row_capacity))
     config = Config(**made.manifest["config"])
-    with_check = check and device is not options.DeviceName.golden
+    with_check = check and device.name is not options.DeviceName.golden
     checker = Device(made, chip_maker(options.DeviceName.golden, config)) if with_check else None
     stop = frozenset() if ignore_eos else source.eos_ids
     requests = [
         Request(p, tokens, Sampler(temperature, top_p, seed, i), stop)
         for i, p in enumerate(prompts)
     ]
-    show = _Printer(text, prompts, chat)
-    wait = _step_progress(device is options.DeviceName.rtl)
+    wait = _step_progress(device.name)
     with traced as writer, wait as (progress, step_done):
         main = Device(made, chip_maker(device, config, timing, seed, writer))
+        show = _Printer(text, prompts, chat)
         start = perf_counter()
 
         def on_token(request: int, token: int) -> None:
@@ -128,9 +126,9 @@ def run(
             return 1
         seconds = perf_counter() - start
         show.finish(done)
-    rtl = device is options.DeviceName.rtl
+    rtl = device.name is options.DeviceName.rtl
     limit = measured_limit(config, timing, seed) if rtl else None
-    figures = _figures(main, done, seconds, text, prompts, device.value, source.name, seed, limit)
+    figures = _figures(main, done, seconds, text, prompts, device, source.name, seed, limit)
     _report(figures, main, done)
     options.write_json(json, figures)
     main.close()
@@ -210,11 +208,12 @@ class _Printer:
 
 
 @contextmanager
-def _step_progress(wanted: bool):
+def _step_progress(device: options.DeviceName):
     """Gives (progress, step_done): a line on stderr while a step takes longer than two seconds."""
-    if not wanted:
+    if device is options.DeviceName.golden:
         yield None, lambda: None
         return
+    doing = "simulating" if device is options.DeviceName.rtl else "running"
     started: list[float] = []
     shown = [0.0, False]
 
@@ -228,7 +227,7 @@ def _step_progress(wanted: bool):
         speed = cycles / (now - started[0])
         left = max(0.0, work.roofline_cycles - cycles) / speed if speed else 0.0
         line = (
-            f"simulating: {cycles:,} of at least {work.roofline_cycles:,} cycles, "
+            f"{doing}: {cycles:,} of at least {work.roofline_cycles:,} cycles, "
             f"{speed / 1000:.0f} k cycles/s, about {left:.0f} s left in this step"
         )
         if err.is_terminal:
@@ -253,12 +252,14 @@ def _figures(main, done, seconds, text, prompts, device, model, seed, limit) -> 
     steps = [step_json(main.config, s, limit) for s in done.steps]
     cycles = sum(s["cycles"] or 0 for s in steps)
     simulated = sum(s.seconds for s in done.steps)
+    on_rtl = device.name is options.DeviceName.rtl
     texts = [text.decode(t) if text else None for t in done.tokens]
     single = len(prompts) == 1
     return {
         "model": model,
         "preset": main.config.name,
-        "device": device,
+        "device": device.name,
+        "port": device.port or None,
         "seed": seed,
         "tokens": done.tokens[0] if single else done.tokens,
         "text": texts[0] if single else texts,
@@ -270,8 +271,8 @@ def _figures(main, done, seconds, text, prompts, device, model, seed, limit) -> 
         "mismatches": [str(m) for m in done.mismatches],
         "seconds": seconds,
         "tokens_per_second": sum(map(len, done.tokens)) / seconds if seconds else None,
-        "simulated_cycles": cycles or None,
-        "simulated_cycles_per_second": cycles / simulated if cycles and simulated else None,
+        "simulated_cycles": cycles if on_rtl and cycles else None,
+        "simulated_cycles_per_second": cycles / simulated if on_rtl and simulated else None,
         "steps": steps,
     }
 

@@ -70,7 +70,7 @@ def tracing(
     if not path.name.endswith((".json", ".json.gz")):
         raise UserError(f"--trace {path}: name a file that ends in .json or .json.gz")
     if device is not options.DeviceName.rtl:
-        raise UserError(f"--trace: the {device.value} device has no cycles; take --device rtl")
+        raise UserError(f"--trace: the {device.value} device shows no states; take --device rtl")
     options.output_file("--trace", path)
     return _file(path, resolution, window)
 

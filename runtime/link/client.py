@@ -80,7 +80,7 @@ class LinkClient:
         From every method: nothing answers (any more), or what answers is no board of ours.
     """
 
-    def __init__(self, port: Port, *, timeout_s: float = 0.25, tries: int = 6):
+    def __init__(self, port: Port, *, timeout_s: float = 0.25, tries: int = 8):
         self._port = port
         self._timeout_s, self._tries = timeout_s, tries
         self._decoder = FrameDecoder()

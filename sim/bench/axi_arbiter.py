@@ -12,6 +12,7 @@ from sim.bench.axi import AxiMemory
 
 CONFIG = parameters()["config"]
 SIZE = 1 << 15
+WIDTH = CONFIG.port_bytes
 SECURE = AxiProt(0)  # as our masters
 STALLS = ((0.0, 1), (0.3, 1), (0.6, 15))
 
@@ -58,18 +59,18 @@ async def random_traffic(dut, stalls):
     async def traffic(prefix: str, base: int):
         port, draw = master(dut, prefix, stall, run), rng(prefix, stall)
         for _ in range(40):
-            length = draw.choice([1, 4, 64, draw.randrange(1, 600)])
-            at = base + draw.randrange(SIZE // 2 - 2048)
+            length = WIDTH * draw.choice([1, 2, 16, draw.randrange(1, 150)])
+            at = base + draw.randrange(0, SIZE // 2 - 4096, WIDTH)
             data = draw.randbytes(length)
             # Reads are under way while this master writes elsewhere and the other works.
-            other = base + SIZE // 2 - 1024 + draw.randrange(1000)
-            reading = cocotb.start_soon(port.read(other, 24, prot=SECURE))
-            result = await port.write(at, data, prot=SECURE)
+            other = base + SIZE // 2 - 1024 + draw.randrange(0, 900, WIDTH)
+            reading = cocotb.start_soon(port.read(other, 64, arid=0, prot=SECURE))
+            result = await port.write(at, data, awid=0, prot=SECURE)
             assert result.resp is AxiResp.OKAY
             model[at : at + length] = data
-            assert (await reading).data == bytes(model[other : other + 24])
-            back = await port.read(at, length, prot=SECURE)
-            spoilt = any(at - CONFIG.port_bytes < b < at + length for b in memory.bad_reads)
+            assert (await reading).data == bytes(model[other : other + 64])
+            back = await port.read(at, length, arid=0, prot=SECURE)
+            spoilt = any(at <= b < at + length for b in memory.bad_reads)
             assert (back.resp is AxiResp.OKAY) == (not spoilt)
             assert back.data == data
 
@@ -91,7 +92,7 @@ async def fair(dut):
         for name, value in (
             ("araddr", address),
             ("arlen", beats - 1),
-            ("arsize", CONFIG.port_bytes.bit_length() - 1),
+            ("arsize", WIDTH.bit_length() - 1),
             ("arburst", 1),
             ("arvalid", 1),
             ("rready", 1),

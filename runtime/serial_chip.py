@@ -19,7 +19,7 @@ from runtime.link.codec import Request
 
 __all__ = ["SerialChip"]
 
-_BLOCK_WORDS = 1024  # compared at a time, and erased
+_BLOCK_WORDS = 512  # compared at a time, and erased
 _WRITE_WORDS = 120  # a request: four of them fill the board's buffer
 _READ_WORDS = 120
 _GAP_WORDS = 6  # unchanged between changed ones: as long as a frame's own bytes
@@ -167,7 +167,8 @@ class SerialChip:
             raise UserError(
                 f"{self._where}: the board has configuration {info.name!r} "
                 f"({info.config:08x}), the image is for {config.name!r} "
-                f"({config_digest(config):08x}): take --preset {info.name}, or load another bitstream"
+                f"({config_digest(config):08x}): take --preset {info.name}, or "
+                "load another bitstream"
             )
         if info.memory_bytes < self.memory.size:
             raise UserError(

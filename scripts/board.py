@@ -48,7 +48,9 @@ def board(
     ]
     made = SimulatedBoard(library, baud, (lines[0], lines[1]))
     print(made.port, flush=True)
-    err.print(f"use it with: run --preset {config.name} --device serial:{made.port}; Ctrl-C ends it")
+    err.print(
+        f"use it with: run --preset {config.name} --device serial:{made.port}; Ctrl-C ends it"
+    )
     try:
         made.run()
     except KeyboardInterrupt:

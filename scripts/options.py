@@ -55,7 +55,7 @@ class DeviceChoice:
 
     @classmethod
     def parse(cls, text: "str | DeviceChoice") -> "DeviceChoice":
-        """``rtl``, ``golden``, ``serial:PORT`` or ``serial:PORT@BAUD``; ``UserError`` for others."""
+        """``rtl``, ``golden``, ``serial:PORT`` or ``serial:PORT@BAUD``; else ``UserError``."""
         if isinstance(text, DeviceChoice):  # a default
             return text
         name, colon, port = text.partition(":")

@@ -36,9 +36,7 @@ class Board(wiring.Component):
         As ``LEDS``, the others dark.
     """
 
-    def __init__(
-        self, config: Config, *, timing: SdramTiming | None = None, baud: int = 3_000_000
-    ):
+    def __init__(self, config: Config, *, timing: SdramTiming | None = None, baud: int = 3_000_000):
         self.config, self.timing, self._baud = config, timing or SdramTiming(), baud
         super().__init__(
             {

@@ -11,9 +11,8 @@ Event payload: ``EVENT_DONE`` (1), 0 (1), status (1).
 from dataclasses import fields
 from zlib import crc32
 
-from amaranth.lib.enum import Enum
-
 from hdl.config import Config
+from hdl.enums import Enum
 
 __all__ = [
     "BUFFER_BYTES",

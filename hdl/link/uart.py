@@ -23,7 +23,9 @@ def phase_step(clock_hz: int, baud: int) -> int:
         )
     step = round(baud * (1 << _PHASE_BITS) / clock_hz)
     if abs(step * clock_hz / (baud << _PHASE_BITS) - 1) > 0.01:
-        raise ValueError(f"{baud} baud at {clock_hz} Hz is off by more than 1 %: choose a faster one")
+        raise ValueError(
+            f"{baud} baud at {clock_hz} Hz is off by more than 1 %: choose a faster one"
+        )
     return step
 
 

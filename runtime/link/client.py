@@ -71,7 +71,8 @@ class LinkClient:
     Parameters
     ----------
     port
-    timeout_s : without any answer until requests are repeated; doubled each time
+    timeout_s : without any answer until requests are repeated; doubled each time. Too short a time
+        costs repetitions (of a simulated board on a busy machine), nothing else
     tries : repetitions without any answer until the link is given up
 
     Raises
@@ -135,20 +136,20 @@ class LinkClient:
                 flights[sequence] = flight
                 self._send(flight)
             arrived = self._arrived(self._patience(flights, silent) - (monotonic() - heard))
-            answered = False
             for reply in arrived:
                 found = flights.get(reply.sequence)
                 if found is None or not reply.answers(found.request):
                     continue  # to a repetition, once more
                 del flights[reply.sequence]
                 replies[found.index] = reply
-                answered = True
                 done += 1
                 # The board answers in order: what was sent before this was lost.
                 for other in flights.values():
                     if other.order < found.order:
                         self._repeat(other)
-            if answered:
+            if arrived:
+                # Also the second answer to a request repeated too early: the board is at work, and
+                # repeating more would only give it more of it.
                 silent, heard = 0, monotonic()
                 progress(done)
             elif monotonic() - heard > self._patience(flights, silent):

@@ -1,6 +1,7 @@
 """The host's end of the line: a serial port."""
 
 import errno
+from contextlib import suppress
 from typing import Protocol
 
 import serial
@@ -45,11 +46,9 @@ class SerialPort:
             )
         except (serial.SerialException, OSError, ValueError) as error:
             raise UserError(_refusal(name, baud, error)) from None
-        try:
-            # An FTDI bridge keeps short answers back for 16 ms unless it is told not to.
+        # An FTDI bridge keeps short answers back for 16 ms unless it is told not to.
+        with suppress(AttributeError, ValueError, OSError, NotImplementedError):
             self._port.set_low_latency_mode(True)
-        except (AttributeError, ValueError, OSError, NotImplementedError):
-            pass  # no such thing on this port
         self._port.reset_input_buffer()
 
     def write(self, data: bytes) -> None:
@@ -79,7 +78,9 @@ class SerialPort:
 def _refusal(name: str, baud: int, error: Exception) -> str:
     number = getattr(error, "errno", None)
     if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
-        return f"serial:{name}: no such port; plug the board in, or start `board`, and name its port"
+        return (
+            f"serial:{name}: no such port; plug the board in, or start `board`, and name its port"
+        )
     if number in (errno.EACCES, errno.EPERM):
         return f"serial:{name}: no permission; join the group that owns the port (often dialout)"
     if number in (errno.EBUSY, errno.EAGAIN, errno.EWOULDBLOCK):

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from itertools import pairwise
 
 import cocotb
 from cocotb.triggers import ClockCycles
@@ -101,5 +102,5 @@ async def fair(dut):
     await ClockCycles(dut.clk, 1000)
     bursts = memory.read_bursts
     turns = [b.address == 0 for b in bursts]
-    assert all(x != y for x, y in zip(turns, turns[1:], strict=False))
+    assert all(x != y for x, y in pairwise(turns))
     assert memory.beats > 950, f"{memory.beats} beats in 1000 cycles"

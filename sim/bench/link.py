@@ -1,6 +1,7 @@
 """The whole link on its line: frames in and out, memory and registers behind it."""
 
 import struct
+from collections.abc import Callable
 from zlib import crc32
 
 import cocotb
@@ -175,7 +176,8 @@ async def random_requests(dut, stalls):
     board.memory.bad_reads = board.memory.bad_writes = bad
     registers = [0] * REGISTERS
     for turn in range(parameters()["turns"]):
-        batch, under_way = [], 0
+        batch: list[tuple[Request, Callable]] = []
+        under_way = 0
         while True:
             request, check = make(draw, board, registers, cover, bad)
             under_way += len(request.data) + 14

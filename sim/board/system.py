@@ -27,9 +27,7 @@ class BoardSystem(wiring.Component):
 
     def __init__(self, config: Config, *, timing: SdramTiming, baud: int):
         self._board = Board(config, timing=timing, baud=baud)
-        super().__init__(
-            {"uart_rx": In(1, init=1), "uart_tx": Out(1, init=1), "leds": Out(8)}
-        )
+        super().__init__({"uart_rx": In(1, init=1), "uart_tx": Out(1, init=1), "leds": Out(8)})
 
     def elaborate(self, platform):
         m = Module()

@@ -48,6 +48,11 @@ class SerialChip:
     report : called with what is being done and its fraction of 1 while the memory is compared
         and loaded
 
+    Attributes
+    ----------
+    info : what the board says of itself
+    loaded_bytes : of the memory that had to be sent at the beginning, zeros not counted
+
     Raises
     ------
     UserError
@@ -208,9 +213,9 @@ class SerialChip:
             else:
                 size = block.stop - block.start
                 requests.append(Request(Operation.FILL_MEMORY, 4 * block.start, size))
+        self.loaded_bytes = sum(len(r.data) for r in requests)
         if requests:
-            total = sum(len(r.data) for r in requests)
-            text = f"sending {total:,} bytes of {self.memory.size:,}"
+            text = f"sending {self.loaded_bytes:,} bytes of {self.memory.size:,}"
             report(text, 0.0)
             self._write(requests, lambda done: report(text, done / len(requests)))
         self._board[:] = self._words

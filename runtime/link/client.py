@@ -71,8 +71,8 @@ class LinkClient:
     Parameters
     ----------
     port
-    timeout_s : without any answer until requests are repeated; doubled each time. Too short a time
-        costs repetitions (of a simulated board on a busy machine), nothing else
+    timeout_s : without any answer until requests are repeated; doubled each time, and for good when
+        it proves too short (a simulated board on a busy machine)
     tries : repetitions without any answer until the link is given up
 
     Raises
@@ -89,6 +89,7 @@ class LinkClient:
         self._last_register_write = 0
         self._order = 0
         self._connected = False
+        self._hasty = False  # what was repeated last may not have been lost
         self.events = 0
         self.stats = LinkStats()
 
@@ -139,7 +140,11 @@ class LinkClient:
             for reply in arrived:
                 found = flights.get(reply.sequence)
                 if found is None or not reply.answers(found.request):
-                    continue  # to a repetition, once more
+                    # Answered twice: it was not lost, only slow.
+                    if self._hasty:
+                        self._timeout_s = min(2 * self._timeout_s, _LONGEST_S)
+                        self._hasty = False
+                    continue
                 del flights[reply.sequence]
                 replies[found.index] = reply
                 done += 1
@@ -157,6 +162,7 @@ class LinkClient:
                 if silent > self._tries:
                     raise UserError(self._silence())
                 heard = monotonic()
+                self._hasty = True
                 for flight in flights.values():
                     self._repeat(flight)
         return [r for r in replies if r is not None]

@@ -232,6 +232,7 @@ def test_a_model_on_a_board() -> None:
     # The second host finds the image there, and only pages of the cache to erase.
     second = device(board)
     assert len(board.written) - sent < 2000
+    assert second.chip.loaded_bytes == 0
     assert tokens_of(second) == tokens
 
 

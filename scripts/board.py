@@ -34,9 +34,10 @@ def board(
     Runs until Ctrl-C. The port takes any baud rate.
     """
     config = options.preset(preset)
+    options.whole("--baud", baud, 1, CLOCK_HZ)
     try:
         phase_step(CLOCK_HZ, baud)
-    except (ValueError, ZeroDivisionError) as error:
+    except ValueError as error:
         raise UserError(f"--baud: {error}") from None
     if not 0 <= noise <= 0.1:
         raise UserError(f"--noise {noise}: give a probability from 0 to 0.1")

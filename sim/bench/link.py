@@ -340,7 +340,7 @@ async def damaged_frames(dut):
         elif kind == "double":
             bad.insert(at, frame[at])
         elif kind == "stop bit":
-            bad[at] = Byte(frame[at], stop=0, gap=1)
+            bad.insert(at, Byte(0x55, stop=0, gap=1))  # the CRC alone would not tell
         elif kind == "cut":
             del bad[at:]
         else:

@@ -18,11 +18,13 @@ from compiler.errors import UserError
 from hdl.board import LEDS
 from hdl.config import PRESETS
 from hdl.isa import Counter
+from hdl.link.protocol import Operation, Status
 from runtime.chip import DeviceFault
 from runtime.device import Device, RowRequest
 from runtime.generate import Generation, Request, generate
 from runtime.golden_chip import GoldenChip
 from runtime.link import SerialPort
+from runtime.link.codec import Request as LinkRequest
 from runtime.rtl_chip import RtlChip, build_chip
 from runtime.sampling import Sampler
 from runtime.serial_chip import SerialChip
@@ -167,13 +169,23 @@ def test_at_3_mbaud(image):
     """
     baud = 3_000_000
     with SimulatedBoard(build_board(TINY, baud), baud) as board:
-        start = board.cycles
         device = connect(image, board)
-        cycles = board.cycles - start
-        size = sum(s.size for s in image.sections.values())
-        rate = size / (cycles / CLOCK_HZ)
-        print(f"{size} bytes in {cycles} cycles: {rate:.0f} bytes/s")
-        assert rate > 0.8 * baud / 10
+        link, words = device.chip.link, 120
+        for operation, data in (
+            (Operation.WRITE_MEMORY, device.memory[: 4 * words * 24]),
+            (Operation.READ_MEMORY, np.zeros(0, np.uint8)),
+        ):
+            requests = [
+                LinkRequest(
+                    operation, 4 * words * i, words, data[480 * i : 480 * i + 480].tobytes()
+                )
+                for i in range(24)
+            ]
+            start = board.cycles
+            assert all(r.status is Status.OK for r in link.transact(requests))
+            rate = 24 * 4 * words / ((board.cycles - start) / CLOCK_HZ)
+            print(f"{operation.name}: {rate:.0f} bytes/s")
+            assert rate > 0.85 * baud / 10
         sequence = device.open_sequence()
         device.step([RowRequest(sequence, [1])], logits=False)
         start, began = board.cycles, perf_counter()

@@ -8,7 +8,7 @@ from amaranth.hdl import Const, Value
 from amaranth.hdl._ir import PortDirection  # 0.5 has no public name for it
 from amaranth.lib.wiring import Component, In
 
-__all__ = ["emit_verilog", "ports_of"]
+__all__ = ["emit_verilog", "memories_without_zeros", "ports_of"]
 
 
 def ports_of(component: Component, separator: str = "_") -> dict[str, tuple[Value, PortDirection]]:
@@ -23,7 +23,7 @@ def ports_of(component: Component, separator: str = "_") -> dict[str, tuple[Valu
 
 
 @contextmanager
-def _memories_without_zeros() -> Iterator[None]:
+def memories_without_zeros() -> Iterator[None]:
     """Leaves out the initial contents of memories that start as zeros.
 
     Amaranth writes every bit of them: 22 million for `edge`, most of the time and text of the
@@ -50,7 +50,7 @@ def emit_verilog(component: Component, name: str, *, separator: str = "_") -> st
     ``rst``; a struct or array is one packed port, first field lowest. The text is stable: equal
     components give equal text.
     """
-    with _memories_without_zeros():
+    with memories_without_zeros():
         return verilog.convert(
             component,
             name=name,

@@ -173,7 +173,9 @@ def estimate_model(
         f"area proxy {decode.area.proxy_mm2:,.1f} mm2 (45 nm), "
         f"{decode.area.sram_bits / 8e6:,.2f} MB on chip"
     )
-    if clock is None:
+    if clock is None and preset == "ulx3s":
+        console.print("the clock is the recorded FPGA build's (./serrano fpga --report)")
+    elif clock is None:
         console.print("the clock is an assumption; give --clock")
     for note in dict.fromkeys(n for e in steps.values() for n in e.notes):
         console.print(f"note: {note}")

@@ -5,7 +5,19 @@ import sys
 import typer
 
 from compiler.errors import UserError
-from scripts import bench, board, build, estimate, models, quality, run, suite, timeline, worker
+from scripts import (
+    bench,
+    board,
+    build,
+    estimate,
+    fpga,
+    models,
+    quality,
+    run,
+    suite,
+    timeline,
+    worker,
+)
 from scripts.sweep import command as sweep
 
 __all__ = ["app", "main"]
@@ -28,6 +40,7 @@ app.command("worker")(worker.worker)
 app.command("models")(models.models)
 app.command("compile")(build.compile_image)
 app.command("verilog")(build.verilog)
+app.command("fpga")(fpga.fpga)
 app.command("quality")(quality.quality)
 app.command("test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     suite.suite
@@ -56,6 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"serrano: {message} (try --help)", file=sys.stderr)
             return 2
         raise
+    if code == 130:  # what Typer makes of Ctrl-C
+        print("serrano: interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 

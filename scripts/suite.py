@@ -23,7 +23,7 @@ def suite(
     checks = [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        ["mypy", "hdl", "compiler", "runtime", "sim", "scripts"],
+        ["mypy", "hdl", "compiler", "runtime", "sim", "scripts", "fpga"],
     ]
     if not quick:
         checks.append(["pytest", "-n", jobs, "--dist", "worksteal", *context.args])

@@ -14,7 +14,9 @@ projected machine goes on from there like this:
 * rows of a step past 64 cost what rows cost.
 """
 
+import json
 from fractions import Fraction
+from pathlib import Path
 
 from hdl.config import PRESETS
 from sim.cycle_model.machine import Machine
@@ -26,8 +28,21 @@ _NOTE = (
     "a step today"
 )
 
-CLOCKS = {"tiny": 50e6, "ulx3s": 50e6, "edge": 200e6}
-"""Assumed clocks of the presets; no timing closure stands behind them yet."""
+_ASSUMED = {"tiny": 50e6, "ulx3s": 50e6, "edge": 200e6}
+_BUILDS = Path(__file__).resolve().parents[2] / "benchmarks" / "fpga.json"
+
+
+def _clocks(builds: Path = _BUILDS) -> dict[str, float]:
+    """The assumed clocks, and in place of ulx3s' the one that its recorded build reaches."""
+    try:
+        build = json.loads(builds.read_text())["ulx3s-ulx3s"]
+        return _ASSUMED | {"ulx3s": 1e6 * min(build["fmax_mhz"], build["target_mhz"])}
+    except (OSError, ValueError, KeyError, TypeError):  # no record, or one that did not fit
+        return _ASSUMED
+
+
+CLOCKS = _clocks()
+"""Clocks of the presets in Hz: `ulx3s` as placed and routed, of the others nothing is known."""
 
 MACHINES: dict[str, Machine] = {
     **{name: Machine.of(config, CLOCKS[name]) for name, config in PRESETS.items()},

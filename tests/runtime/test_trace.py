@@ -416,7 +416,7 @@ GEMM = ["bench", "gemm", "--m", "8", "--k", "64", "--n", "64", "--preset", "tiny
         ([*GEMM, "--trace", "no/x.json"], "no folder no"),
         ([*GEMM, "--trace-cycles", "3:9"], "--trace FILE"),
         (["run", "--trace", "x.json", "--trace-cycles", "9:3"], "--trace-cycles 9:3"),
-        (["run", "--trace", "x.json", "--device", "golden"], "golden device has no cycles"),
+        (["run", "--trace", "x.json", "--device", "golden"], "golden device shows no states"),
         (["run", "--trace", "x.json", "--trace-resolution", "0"], "--trace-resolution 0"),
     ],
 )

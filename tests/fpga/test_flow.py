@@ -141,7 +141,8 @@ def test_one_build_at_a_time(builds: Path) -> None:
 )
 def test_an_interrupt_ends_the_tools(tmp_path: Path, kind: signal.Signals, stage: str) -> None:
     """No tool outlives the command; what is left can be taken up."""
-    code = (
+    code = (  # a suite in the background of a shell ignores SIGINT, and its children with it
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "import sys; from pathlib import Path; from fpga import flow; "
         "flow.BUILDS = Path(sys.argv[1]); from scripts.main import main; "
         "sys.exit(main(['fpga', '--preset', 'tiny', '--target', 'fp.function']))"

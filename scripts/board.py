@@ -1,5 +1,6 @@
 """`serrano board`: the whole board, simulated, behind a pseudo-terminal."""
 
+import signal
 from typing import Annotated
 
 import typer
@@ -31,7 +32,7 @@ def board(
 ) -> int:
     """Simulate a board with its SDRAM: prints the port for `run --device serial:PORT`.
 
-    Runs until Ctrl-C. The port takes any baud rate.
+    Runs until Ctrl-C or SIGTERM. The port takes any baud rate.
     """
     config = options.preset(preset)
     options.whole("--baud", baud, 1, CLOCK_HZ)
@@ -47,6 +48,8 @@ def board(
         LineNoise(2 * seed + i, drop=noise, change=noise, double=noise) if noise else None
         for i in range(2)
     ]
+    for kind in (signal.SIGINT, signal.SIGTERM):  # ignored where a shell started it behind itself
+        signal.signal(kind, signal.default_int_handler)
     made = SimulatedBoard(library, baud, (lines[0], lines[1]))
     print(made.port, flush=True)
     err.print(

@@ -39,19 +39,19 @@ def axi4_lite_signature(address_bits: int = 12) -> Signature:
 class AXI4LiteSlave(wiring.Component):
     """Turns AXI4-Lite into single-cycle register strobes.
 
-    A write takes both its address and its data, in any order, then one cycle of ``write``; a read
-    one cycle of ``read`` with the answer two cycles later. Partial strobes and unknown addresses
-    answer SLVERR and write nothing.
+    A write takes both its address and its data, in any order, then, after a cycle to decode them,
+    one cycle of ``write``; a read holds ``read`` until ``read_done``. Partial strobes and unknown
+    addresses answer SLVERR and write nothing.
 
     Members
     -------
     bus : In(axi4_lite_signature)
     address : Out(12)
-        Byte address of the access, valid with ``write``; with ``read`` in ``read_address``.
+        Byte address of a write, from the cycle before ``write`` on.
     write, write_data : Out
         Strobe and value; ``write_ok`` must say in the same cycle whether the address is writable.
     read, read_address : Out
-        Strobe and address; ``read_data`` and ``read_ok`` must stand in the next cycle.
+        Level and address, until ``read_done``; in that cycle ``read_data`` and ``read_ok`` stand.
     """
 
     def __init__(self):
@@ -66,6 +66,7 @@ class AXI4LiteSlave(wiring.Component):
                 "read_address": Out(12),
                 "read_data": In(32),
                 "read_ok": In(1),
+                "read_done": In(1),
             }
         )
 
@@ -73,11 +74,16 @@ class AXI4LiteSlave(wiring.Component):
         m = Module()
         bus = self.bus
         have_address, have_data = Signal(), Signal()
-        strobe = Signal(4)
+        strobe, whole = Signal(4), Signal()
+        ripe = Signal()  # address and data stand for a cycle
         m.d.comb += [
             bus.awready.eq(~have_address),
             bus.wready.eq(~have_data),
-            self.write.eq(have_address & have_data & ~bus.bvalid & strobe.all()),
+            self.write.eq(ripe & whole),
+        ]
+        m.d.sync += [
+            ripe.eq(have_address & have_data & ~bus.bvalid & ~ripe),
+            whole.eq(strobe.all()),
         ]
         with m.If(bus.awvalid & bus.awready):
             m.d.sync += [have_address.eq(1), self.address.eq(bus.awaddr)]
@@ -89,23 +95,18 @@ class AXI4LiteSlave(wiring.Component):
             ]
         with m.If(bus.bvalid & bus.bready):
             m.d.sync += bus.bvalid.eq(0)
-        with m.If(have_address & have_data & ~bus.bvalid):
-            ok = self.write_ok & strobe.all()
+        with m.If(ripe):
             m.d.sync += [have_address.eq(0), have_data.eq(0), bus.bvalid.eq(1)]
-            with m.If(ok):
+            with m.If(self.write_ok & whole):
                 m.d.sync += bus.bresp.eq(OKAY)
             with m.Else():
                 m.d.sync += bus.bresp.eq(SLVERR)
 
-        waiting, answer = Signal(), Signal()  # read strobe given; data stands
-        m.d.comb += bus.arready.eq(~waiting & ~answer & ~bus.rvalid)
-        m.d.comb += self.read.eq(waiting)
+        m.d.comb += bus.arready.eq(~self.read & ~bus.rvalid)
         with m.If(bus.arvalid & bus.arready):
-            m.d.sync += [waiting.eq(1), self.read_address.eq(bus.araddr)]
-        with m.If(waiting):
-            m.d.sync += [waiting.eq(0), answer.eq(1)]
-        with m.If(answer):
-            m.d.sync += [answer.eq(0), bus.rvalid.eq(1), bus.rdata.eq(self.read_data)]
+            m.d.sync += [self.read.eq(1), self.read_address.eq(bus.araddr)]
+        with m.If(self.read & self.read_done):
+            m.d.sync += [self.read.eq(0), bus.rvalid.eq(1), bus.rdata.eq(self.read_data)]
             with m.If(self.read_ok):
                 m.d.sync += bus.rresp.eq(OKAY)
             with m.Else():

@@ -145,6 +145,7 @@ class Controller(wiring.Component):
             dispatch.tables.eq(descriptor.good),
             registers.ahead.eq(dispatch.ahead & ~registers.busy),
             registers.counter_data.eq(counters.data),
+            registers.counters_settled.eq(counters.settled),
             counters.index.eq(registers.counter_index),
         ]
 
@@ -155,7 +156,11 @@ class Controller(wiring.Component):
         with m.Elif(registers.abort):
             m.d.sync += stop.eq(1)
         watch = Signal(32)  # cycles without progress
+        begin = Signal()  # the cycle of START
+        m.d.sync += begin.eq(0)
         m.d.comb += [
+            descriptor.start.eq(begin),
+            dispatch.start.eq(begin),
             counters.events.eq(self.events),
             counters.events[Counter.CYCLES.value].eq(1),
             counters.events[Counter.INSTRUCTIONS.value].eq(dispatch.dispatched),
@@ -165,10 +170,15 @@ class Controller(wiring.Component):
         record = self._fault_record(m, registers, descriptor, dispatch, semaphores, watch, quiet)
 
         quiet_cycles = Signal(range(_QUIET_CYCLES + 1))
+        progress, resting = Signal(), Signal()  # a cycle ago
+        m.d.sync += [
+            progress.eq(self.progress | dispatch.dispatched),
+            resting.eq(dispatch.ended & ~self.active.any() & self.port_idle),
+        ]
         m.d.comb += quiet.eq(quiet_cycles == _QUIET_CYCLES)
         with m.If(registers.acknowledge):
             m.d.sync += self.irq.eq(0)
-        with m.If(self.progress | dispatch.dispatched | ~running):
+        with m.If(progress | ~running):
             m.d.sync += watch.eq(0)
         with m.Else():
             m.d.sync += watch.eq(watch + 1)
@@ -207,7 +217,7 @@ class Controller(wiring.Component):
                     m.d.comb += fetch.eq(~fetched & (known | rung))
                     with m.If(rung):
                         m.d.comb += [semaphores.clear.eq(1), record.clear.eq(1)]
-                        m.d.sync += rung.eq(0)
+                        m.d.sync += [rung.eq(0), begin.eq(1)]
                         m.next = "START"
                 with m.If(registers.doorbell):
                     ring()
@@ -218,17 +228,16 @@ class Controller(wiring.Component):
                 with m.If(registers.doorbell):
                     ring()
             with m.State("START"):
-                m.d.comb += [descriptor.start.eq(1), dispatch.start.eq(1)]
                 m.next = "RUN"
             with m.State("RUN"):
-                with m.If(dispatch.ended & ~self.active.any() & self.port_idle):
+                with m.If(resting):
                     with m.If(~quiet):
                         m.d.sync += quiet_cycles.eq(quiet_cycles + 1)
                 with m.Else():
                     m.d.sync += quiet_cycles.eq(0)
                 with m.If(record.found):
                     m.next = "ABORT"
-                with m.Elif(quiet & ~self.tape_left):
+                with m.Elif(quiet & ~self.tape_left & ~record.noticed):
                     finish()
             with m.State("ABORT"):
                 m.d.comb += [reset.eq(1), forget.eq(1), self.port_abort.eq(1)]
@@ -254,31 +263,36 @@ class Controller(wiring.Component):
     def _fault_record(self, m, registers, descriptor, dispatch, semaphores, watch, quiet):
         """Collects every reason to stop; returns the record."""
         model, written = self.model, dispatch.written
-        own = [  # condition, cause, detail: the controller's own reasons
-            (
-                descriptor.error != DescriptorError.NONE,
-                Fault.BAD_DESCRIPTOR,
-                descriptor.error,
-            ),
-            (
+        # Comparisons stand in registers; what is a pulse is kept for the record.
+        no_token, no_position, idle_long, lost = Signal(), Signal(), Signal(), Signal()
+        broken = Signal(DescriptorError)
+        m.d.sync += [
+            no_token.eq(
                 descriptor.good
                 & written[ModelRegister.VOCABULARY.value]
-                & (descriptor.last_token >= model.vocabulary),
-                Fault.BAD_DESCRIPTOR,
-                DescriptorError.TOKEN,
+                & (descriptor.last_token >= model.vocabulary)
             ),
-            (
+            no_position.eq(
                 descriptor.good
                 & written[ModelRegister.CONTEXT.value]
-                & (descriptor.last_position >= model.context),
-                Fault.BAD_DESCRIPTOR,
-                DescriptorError.POSITION,
+                & (descriptor.last_position >= model.context)
             ),
+            idle_long.eq((watch >= registers.watchdog) & (registers.watchdog != 0)),
+            lost.eq(semaphores.overflow),
+        ]
+        with m.If(self.unit_reset):
+            m.d.sync += [broken.eq(DescriptorError.NONE), no_token.eq(0), no_position.eq(0)]
+        with m.Elif(descriptor.error != DescriptorError.NONE):
+            m.d.sync += broken.eq(descriptor.error)
+        own = [  # condition, cause, detail: the controller's own reasons
+            (broken != DescriptorError.NONE, Fault.BAD_DESCRIPTOR, broken),
+            (no_token, Fault.BAD_DESCRIPTOR, DescriptorError.TOKEN),
+            (no_position, Fault.BAD_DESCRIPTOR, DescriptorError.POSITION),
             (dispatch.fault != Fault.NONE, dispatch.fault, 0),
-            (semaphores.overflow, Fault.SEMAPHORE, 0),
+            (lost, Fault.SEMAPHORE, 0),
             (quiet & self.tape_left, Fault.TAPE_LEFT, 0),
             (self._stop, Fault.WATCHDOG, 1),
-            ((watch >= registers.watchdog) & (registers.watchdog != 0), Fault.WATCHDOG, 0),
+            (idle_long, Fault.WATCHDOG, 0),
         ]
         units = [Unit.CONTROL if n == "port" else Unit[n.upper()] for n in FAULT_SOURCES]
         m.submodules.record = record = FaultRecord((*units, *[Unit.CONTROL] * len(own)))

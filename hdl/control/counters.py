@@ -1,21 +1,27 @@
 """Performance counters: one event bit each, 48 bits wide."""
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from hdl.isa import Counter
 
 __all__ = ["Counters"]
 
 _BITS = 48
+_PLACES = 1 << ceil_log2(len(Counter))
+_EXACT = (Counter.CYCLES, Counter.ARRAY_FIRST, Counter.ARRAY_LAST)  # registers of their own
+_DRAIN = _PLACES + 10  # cycles after the last event until the memory's answers have all
 
 
 class Counters(wiring.Component):
     """Counts the cycles in which each event bit is set while ``enable`` is.
 
-    Events are registered once before they count. Reads take one cycle. ARRAY_FIRST and ARRAY_LAST
-    take the value of CYCLES at their first and last event instead.
+    Events are registered once and counted in a few bits each; one counter a cycle, in turn, is
+    added to its 48 bits in a memory. ARRAY_FIRST and ARRAY_LAST take the value of CYCLES at their
+    first and last event instead.
 
     Members
     -------
@@ -25,7 +31,10 @@ class Counters(wiring.Component):
     index : In(7)
         Counter number and, in bit 0, which half.
     data : Out(32)
-        The half in the next cycle (high half: 16 bits).
+        The half, two cycles later (high half: 16 bits). While ``enable`` is set it may lag behind
+        the events by a turn.
+    settled : Out(1)
+        Reads may rely on it: cleared counters read as zero, stopped ones have all their events.
     """
 
     def __init__(self):
@@ -36,6 +45,7 @@ class Counters(wiring.Component):
                 "clear": In(1),
                 "index": In(7),
                 "data": Out(32),
+                "settled": Out(1),
             }
         )
 
@@ -44,18 +54,74 @@ class Counters(wiring.Component):
         events = Signal.like(self.events)
         with m.If(self.enable | events.any()):
             m.d.sync += events.eq(self.events & self.enable.replicate(len(Counter)))
-        counts = [Signal(_BITS, name=c.name.lower()) for c in Counter]
-        for counter, count in zip(Counter, counts, strict=True):
-            with m.If(self.clear):
-                m.d.sync += count.eq(0)
-            with m.Elif(events[counter.value]):
-                if counter is Counter.ARRAY_FIRST:
-                    with m.If(count == 0):
-                        m.d.sync += count.eq(counts[Counter.CYCLES.value])
-                elif counter is Counter.ARRAY_LAST:
-                    m.d.sync += count.eq(counts[Counter.CYCLES.value])
-                else:
-                    m.d.sync += count.eq(count + 1)
-        halves = Array([half for count in counts for half in (count[:32], count[32:])])
-        m.d.sync += self.data.eq(halves[self.index])
+
+        # Those that need the exact time
+        cycles, first, last = Signal(_BITS), Signal(_BITS), Signal(_BITS)
+        begun = Signal()
+        with m.If(events[Counter.CYCLES.value]):
+            m.d.sync += cycles.eq(cycles + 1)
+        with m.If(events[Counter.ARRAY_FIRST.value]):
+            m.d.sync += [begun.eq(1), last.eq(cycles)]
+            with m.If(~begun):
+                m.d.sync += first.eq(cycles)
+
+        # Turn: which one is added to the memory. First its few bits, a cycle later the sum.
+        turn = Signal(range(_PLACES))
+        turn_add, turn_write = Signal.like(turn), Signal.like(turn)
+        few_bits = ceil_log2(_PLACES) + 1
+        fews = []
+        for counter in Counter:
+            few = Signal(few_bits, name=f"few_{counter.name.lower()}")
+            if counter not in _EXACT:
+                mine = turn == counter.value
+                with m.If(self.clear):
+                    m.d.sync += few.eq(0)
+                with m.Elif(mine):
+                    m.d.sync += few.eq(events[counter.value])
+                with m.Elif(events[counter.value]):
+                    m.d.sync += few.eq(few + 1)
+            fews.append(few)
+        fews += [Signal(few_bits, name=f"none{i}") for i in range(len(Counter), _PLACES)]
+        add = Signal(few_bits)
+        total = Signal(_BITS)
+        fresh = Signal(range(_PLACES + 1), init=_PLACES)  # places that hold the step before
+        memory = Memory(shape=_BITS, depth=_PLACES, init=[], attrs={"no_rw_check": 1})
+        m.submodules.memory = memory
+        old, write = memory.read_port(domain="comb"), memory.write_port()
+        read = memory.read_port()
+        m.d.sync += [
+            turn.eq(turn + 1),
+            turn_add.eq(turn),
+            turn_write.eq(turn_add),
+            add.eq(Mux(self.clear, 0, Array(fews)[turn])),
+            total.eq(Mux(fresh != 0, 0, old.data) + add),
+        ]
+        m.d.comb += [
+            old.addr.eq(turn_add),
+            write.addr.eq(turn_write),
+            write.data.eq(total),
+            write.en.eq(1),
+            read.addr.eq(self.index[1:]),
+        ]
+        with m.If(self.clear):
+            m.d.sync += [cycles.eq(0), first.eq(0), last.eq(0), begun.eq(0), fresh.eq(_PLACES)]
+        with m.Elif(fresh != 0):
+            m.d.sync += fresh.eq(fresh - 1)
+
+        drain, was_enabled = Signal(range(_DRAIN + 1)), Signal()
+        m.d.sync += [was_enabled.eq(self.enable), self.settled.eq(drain == 0)]
+        with m.If(self.clear | (was_enabled & ~self.enable)):
+            m.d.sync += [drain.eq(_DRAIN), self.settled.eq(0)]
+        with m.Elif(drain != 0):
+            m.d.sync += drain.eq(drain - 1)
+
+        # Read
+        half, chosen = Signal(), Signal(range(_PLACES))
+        value = Signal(_BITS)
+        m.d.sync += [half.eq(self.index[0]), chosen.eq(self.index[1:])]
+        m.d.comb += value.eq(read.data)
+        for counter, exact in zip(_EXACT, (cycles, first, last), strict=True):
+            with m.If(chosen == counter.value):
+                m.d.comb += value.eq(exact)
+        m.d.sync += self.data.eq(Mux(half, value[32:], value[:32]))
         return m

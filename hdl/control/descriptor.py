@@ -1,6 +1,6 @@
 """The step descriptor: read, checked and spread into the step's tables."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -28,11 +28,14 @@ from hdl.isa import (
 
 __all__ = ["DescriptorReader"]
 
+ATTRIBUTES = {"no_rw_check": 1}
+"""The tables are read by the units after they are whole: no bypass for a word being written."""
+
 
 class DescriptorReader(wiring.Component):
     """Reads the descriptor, checks it whole, fills row, segment and output tables.
 
-    Latency: the memory's, a cycle for each word, about ten more. ``DESCRIPTOR_READ_BEATS`` are
+    Latency: the memory's, a cycle for each word, about twenty more. ``DESCRIPTOR_READ_BEATS`` are
     asked for at once, the rest as soon as the header is in: with a wide port the latency of the
     second request passes while the words of the first are taken. Errors are found in the order
     header, checksum, segments ascending, output rows (see ``hdl/isa.py`` for the layout).
@@ -49,7 +52,8 @@ class DescriptorReader(wiring.Component):
         Level, until reset: tables and ``step`` are whole and checked.
     step : Out(step_layout)
     last_token, last_position : Out
-        Largest token and position of the step, for the model's limits.
+        Largest token and position of the step, for the model's limits; a token too wide for the
+        table has the top bit set, whatever the rest.
     rows : In(read_port(6, row_entry)), segments : In(read_port(6, segment_entry)),
     outputs : In(read_port(6, row)) : tables, for the units
     memory : Out(read_client)
@@ -65,7 +69,7 @@ class DescriptorReader(wiring.Component):
                 "counted": Out(1),
                 "good": Out(1),
                 "step": Out(step_layout()),
-                "last_token": Out(32),
+                "last_token": Out(TOKEN_BITS + 1),
                 "last_position": Out(POSITION_BITS),
                 "rows": In(read_port(6, row_entry())),
                 "segments": In(read_port(6, segment_entry())),
@@ -82,7 +86,7 @@ class DescriptorReader(wiring.Component):
         connect(m, flipped(self.memory), reader.memory)
 
         def table(name, shape):
-            memory = Memory(shape=shape, depth=64, init=[])
+            memory = Memory(shape=shape, depth=64, init=[], attrs=ATTRIBUTES)
             m.submodules[name] = memory
             return memory.write_port(), memory.read_port()
 
@@ -100,196 +104,260 @@ class DescriptorReader(wiring.Component):
             self.outputs.data.eq(output_read.data),
         ]
 
-        word, valid, ready = reader.words.payload, reader.words.valid, reader.words.ready
-        index = Signal(10)  # word in the header or segment, row or output in its list
-        total, checksum = Signal(32), Signal(32)
+        # A word is taken in one cycle and looked at in the next, beside what it was taken as: no
+        # comparison stands between a memory's output and the state.
+        valid, ready = reader.words.valid, reader.words.ready
+        word = Signal(32)  # taken a cycle ago
+        place = Signal(DESCRIPTOR_SEGMENT_WORDS, init=1)  # in the header or segment, one-hot
+        index = Signal(6)  # row or output in its list
+        total = Signal(32)  # of all words, the checksum among them
         body = Signal(DescriptorError)  # first error behind the header
-        previous = Signal(32)  # last output row
+        previous = Signal(ROW_BITS)  # last output row
         row = Signal(ROW_BITS)  # rows that segments hold so far
-        segment = Signal(ROW_BITS)
+        segment_place = Signal(6)  # in the table
         entry = Signal(segment_entry())
-        many, high, reserved = Signal(), Signal(8), Signal()  # of a segment's words
+        many, high, reserved = Signal(), Signal(), Signal()  # of a segment's words
+        free_rows = Signal(ROW_BITS)  # rows of the step without a segment
+        end = Signal(POSITION_BITS + 1)  # one past the last position of the segment
+        beyond = Signal()  # it is past the page table
+
+        # Errors of the words: found in one cycle, kept in the next if none was before.
+        header, found, found_header = (
+            Signal(DescriptorError, name=name) for name in ("header", "found", "found_header")
+        )
+        m.d.sync += [found.eq(DescriptorError.NONE), found_header.eq(DescriptorError.NONE)]
+        with m.If(body == DescriptorError.NONE):
+            m.d.sync += body.eq(found)
 
         def fail(error, condition):
-            with m.If((body == DescriptorError.NONE) & condition):
-                m.d.sync += body.eq(error)
+            with m.If(condition):
+                m.d.sync += found.eq(error)
 
-        take = valid & ready
+        def bad(error, condition):
+            with m.If(condition):
+                m.d.sync += found_header.eq(error)
+
+        take = Signal()
+        taken = Signal()
+        as_header = [Signal(name=f"as_header{i}") for i in range(DESCRIPTOR_HEADER_WORDS)]
+        as_segment = [Signal(name=f"as_segment{i}") for i in range(DESCRIPTOR_SEGMENT_WORDS)]
+        as_token, as_output, first_output = Signal(), Signal(), Signal()
+        list_index = Signal(6)  # row of a token, place of an output
+        m.d.comb += take.eq(valid & ready)
+        m.d.sync += [
+            taken.eq(take),
+            list_index.eq(index),
+            *[flag.eq(0) for flag in (*as_header, *as_segment, as_token, as_output)],
+        ]
         with m.If(take):
-            m.d.sync += [total.eq(total + word), index.eq(index + 1)]
+            m.d.sync += [
+                word.eq(reader.words.payload),
+                place.eq(place.rotate_left(1)),
+                index.eq(index + 1),
+            ]
+        with m.If(taken):
+            m.d.sync += total.eq(total + word)
 
-        # Positions: the segment of the row that is taken now, its table read a cycle ahead
-        place, ahead = Signal(ROW_BITS), Signal(ROW_BITS)  # row in its segment; next to be read
-        position = Signal(POSITION_BITS)
+        with m.If(as_header[0]):
+            bad(DescriptorError.MAGIC, word != DESCRIPTOR_MAGIC)
+        with m.If(as_header[1]):
+            m.d.sync += step.rows.eq(word)
+            bad(DescriptorError.ROWS, (word == 0) | (word > c.row_capacity))
+        with m.If(as_header[2]):
+            m.d.sync += step.segments.eq(word)
+            bad(DescriptorError.SEGMENTS, (word == 0) | (word > step.rows))
+        with m.If(as_header[3]):
+            m.d.sync += step.outputs.eq(word)
+            bad(DescriptorError.OUTPUTS, word > step.rows)
+        with m.If(as_header[4]):
+            m.d.sync += step.store_logits.eq(word[0])
+            bad(DescriptorError.RESERVED, (word & ~FLAG_STORE_LOGITS) != 0)
+        with m.If(as_header[6]):
+            m.d.sync += step.result_address[:32].eq(word)
+            bad(DescriptorError.ALIGNMENT, (word & (c.port_bytes - 1)) != 0)
+        with m.If(as_header[7]):
+            m.d.sync += step.result_address[32:].eq(word)
+
+        with m.If(header == DescriptorError.NONE):
+            with m.If(found_header != DescriptorError.NONE):
+                m.d.sync += header.eq(found_header)
+            with m.Elif(as_header[7] & (word >= 256)):  # (the last one, no time to find it first)
+                m.d.sync += header.eq(DescriptorError.ALIGNMENT)
+
+        m.d.sync += [
+            free_rows.eq(step.rows - row),
+            end.eq(entry.position + entry.rows),
+            beyond.eq(end > entry.pages * PAGE_TOKENS),
+        ]
+        with m.If(as_segment[0]):
+            m.d.sync += [entry.rows.eq(word), entry.row.eq(row)]
+            m.d.sync += many.eq(word[ROW_BITS:] != 0)
+        with m.If(as_segment[1]):
+            m.d.sync += [entry.position.eq(word), high.eq(word[POSITION_BITS:] != 0)]
+        with m.If(as_segment[2]):
+            m.d.sync += entry.owner.eq(word)
+            m.d.sync += many.eq(many | (entry.rows == 0) | (entry.rows > free_rows))
+        with m.If(as_segment[3]):
+            m.d.sync += [entry.pages.eq(word), high.eq(high | (word >= 1 << 16))]
+        with m.If(as_segment[4]):
+            m.d.sync += entry.table[:32].eq(word)
+            m.d.sync += reserved.eq((word & (c.port_bytes - 1)) != 0)
+        with m.If(as_segment[5]):
+            m.d.sync += entry.table[32:].eq(word)
+            fail(DescriptorError.POSITION, high | beyond)
+            fail(DescriptorError.SEGMENT_ROWS, many)
+            m.d.sync += reserved.eq(reserved | (word >= 256))
+        with m.If(as_segment[6]):
+            fail(DescriptorError.ALIGNMENT, reserved)
+            m.d.sync += reserved.eq(word != 0)
+        with m.If(as_segment[7]):
+            fail(DescriptorError.RESERVED, reserved | (word != 0))
+            m.d.sync += row.eq(row + entry.rows)
+            m.d.sync += segment_place.eq(segment_place + 1)
         m.d.comb += [
-            position.eq(segment_read.data.position + place),
-            ahead.eq(segment),
-            segment_read.addr.eq(Mux(self.good, self.segments.address, ahead)),
+            segment_write.addr.eq(segment_place),
+            segment_write.data.eq(entry),
+            segment_write.en.eq(as_segment[7]),
         ]
 
+        # Positions: the segment of the row that is taken now is kept here, the next one is read.
+        position = Signal(POSITION_BITS)
+        position_of_token = Signal(POSITION_BITS)
+        rows_left = Signal(ROW_BITS)
+        segment_ends = Signal()
+        high_token, largest_token = Signal(), Signal(TOKEN_BITS)
+        m.d.comb += [
+            self.last_token.eq(Cat(largest_token, high_token)),
+            token_write.addr.eq(list_index),
+            token_write.data.eq(word),
+            token_write.en.eq(as_token),
+            position_write.addr.eq(list_index),
+            position_write.data.eq(position_of_token),
+            position_write.en.eq(as_token),
+            output_write.addr.eq(list_index),
+            output_write.data.eq(word),
+            output_write.en.eq(as_output),
+        ]
+        m.d.sync += position_of_token.eq(position)
+        with m.If(as_token):
+            with m.If(word[TOKEN_BITS:].any()):
+                m.d.sync += high_token.eq(1)
+            with m.If(word[:TOKEN_BITS] > largest_token):
+                m.d.sync += largest_token.eq(word)
+            with m.If(position_of_token > self.last_position):
+                m.d.sync += self.last_position.eq(position_of_token)
+        with m.If(as_output):
+            m.d.sync += [previous.eq(word), first_output.eq(0)]
+            fail(
+                DescriptorError.OUTPUT_ROW,
+                (word >= step.rows) | (~first_output & (word[:ROW_BITS] <= previous)),
+            )
+
+        # How far: the words of a list against its length, a cycle ahead.
+        words, beats = Signal(11), Signal(10)
+        m.d.sync += [
+            words.eq(
+                DESCRIPTOR_HEADER_WORDS
+                + step.rows
+                + step.outputs
+                + step.segments * DESCRIPTOR_SEGMENT_WORDS
+            ),
+        ]
+        beat_words = c.port_bytes // 4
+        m.d.comb += beats.eq((words + beat_words - 1) // beat_words)
+        left = Signal(ROW_BITS)  # segments, rows or outputs still to take
+        balanced, no_outputs = Signal(), Signal()
+        m.d.sync += [balanced.eq(total == 0), no_outputs.eq(step.outputs == 0)]
+
+        more = Signal()  # the rest is to be read
+        rest_address = Signal(40)
+        m.d.sync += [
+            more.eq(0),
+            rest_address.eq(self.address + first * c.port_bytes),
+        ]
+        m.d.comb += [
+            reader.start.eq(self.start | more),
+            reader.address.eq(Mux(self.start, self.address, rest_address)),
+            reader.count.eq(Mux(self.start, first, beats - first)),
+        ]
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += [
-                    reader.start.eq(self.start),
-                    reader.address.eq(self.address),
-                    reader.count.eq(first),
-                ]
                 with m.If(self.start):
                     m.next = "HEADER"
 
-            header = Signal(DescriptorError)
             with m.State("HEADER"):
                 m.d.comb += ready.eq(1)
+                with m.If(take):
+                    for i, flag in enumerate(as_header):
+                        m.d.sync += flag.eq(place[i])
+                    with m.If(place[-1]):
+                        m.next = "LOOK"
 
-                def bad(error, condition):
-                    with m.If((header == DescriptorError.NONE) & condition):
-                        m.d.sync += header.eq(error)
-
-                with m.If(take), m.Switch(index):
-                    with m.Case(0):
-                        bad(DescriptorError.MAGIC, word != DESCRIPTOR_MAGIC)
-                    with m.Case(1):
-                        m.d.sync += step.rows.eq(word)
-                        bad(DescriptorError.ROWS, (word == 0) | (word > c.row_capacity))
-                    with m.Case(2):
-                        m.d.sync += step.segments.eq(word)
-                        bad(DescriptorError.SEGMENTS, (word == 0) | (word > step.rows))
-                    with m.Case(3):
-                        m.d.sync += step.outputs.eq(word)
-                        bad(DescriptorError.OUTPUTS, word > step.rows)
-                    with m.Case(4):
-                        m.d.sync += step.store_logits.eq(word[0])
-                        bad(DescriptorError.RESERVED, (word & ~FLAG_STORE_LOGITS) != 0)
-                    with m.Case(5):
-                        m.d.sync += [checksum.eq(word), total.eq(total)]
-                    with m.Case(6):
-                        m.d.sync += step.result_address[:32].eq(word)
-                        bad(DescriptorError.ALIGNMENT, (word & (c.port_bytes - 1)) != 0)
-                    with m.Case(7):
-                        m.d.sync += step.result_address[32:].eq(word)
-                        bad(DescriptorError.ALIGNMENT, word >= 256)
-                        m.next = "REST"
+            with m.State("LOOK"):
+                m.next = "REST"
 
             with m.State("REST"):
-                beat_words = c.port_bytes // 4
-                words, beats = Signal(11), Signal(10)
-                m.d.comb += [
-                    words.eq(
-                        DESCRIPTOR_HEADER_WORDS
-                        + step.rows
-                        + step.outputs
-                        + step.segments * DESCRIPTOR_SEGMENT_WORDS
-                    ),
-                    beats.eq((words + beat_words - 1) // beat_words),
-                    reader.start.eq((header == DescriptorError.NONE) & (beats > first)),
-                    reader.address.eq(self.address + first * c.port_bytes),
-                    reader.count.eq(beats - first),
-                ]
-                m.d.sync += index.eq(0)
+                m.d.sync += left.eq(step.segments)
                 with m.If(header != DescriptorError.NONE):
                     m.d.comb += self.error.eq(header)
                     m.next = "DONE"
                 with m.Else():
-                    m.d.sync += self.counted.eq(1)
+                    # (The header's last words did not change `words`.)
+                    m.d.sync += [self.counted.eq(1), more.eq(beats > first)]
                     m.next = "SEGMENTS"
 
             with m.State("SEGMENTS"):
-                m.d.comb += [
-                    ready.eq(1),
-                    segment_write.addr.eq(segment),
-                    segment_write.data.eq(entry),
-                ]
-                with m.If(take), m.Switch(index):
-                    with m.Case(0):
-                        m.d.sync += [entry.rows.eq(word), entry.row.eq(row)]
-                        m.d.sync += many.eq((word == 0) | (word > step.rows - row))
-                    with m.Case(1):
-                        m.d.sync += entry.position.eq(word)
-                        m.d.sync += high.eq(word[POSITION_BITS:] != 0)
-                    with m.Case(2):
-                        m.d.sync += entry.owner.eq(word)
-                    with m.Case(3):
-                        m.d.sync += entry.pages.eq(word)
-                        m.d.sync += high.eq(high | (word >= 1 << 16))
-                    with m.Case(4):
-                        m.d.sync += entry.table[:32].eq(word)
-                        m.d.sync += reserved.eq((word & (c.port_bytes - 1)) != 0)
-                    with m.Case(5):
-                        m.d.sync += entry.table[32:].eq(word)
-                        fail(DescriptorError.SEGMENT_ROWS, many)
-                        fail(
-                            DescriptorError.POSITION,
-                            ~many
-                            & (
-                                high.any()
-                                | (entry.position + entry.rows > entry.pages * PAGE_TOKENS)
-                            ),
-                        )
-                        m.d.sync += reserved.eq(reserved | (word >= 256))
-                    with m.Case(6):
-                        fail(DescriptorError.ALIGNMENT, reserved)
-                        m.d.sync += reserved.eq(word != 0)
-                    with m.Case(DESCRIPTOR_SEGMENT_WORDS - 1):
-                        fail(DescriptorError.RESERVED, reserved | (word != 0))
-                        m.d.comb += segment_write.en.eq(1)
-                        m.d.sync += [
-                            index.eq(0),
-                            row.eq(row + entry.rows),
-                            segment.eq(segment + 1),
-                        ]
-                        with m.If(segment == step.segments - 1):
-                            m.d.sync += segment.eq(0)
-                            m.next = "FIRST"
+                m.d.comb += ready.eq(1)
+                with m.If(take):
+                    for i, flag in enumerate(as_segment):
+                        m.d.sync += flag.eq(place[i])
+                    with m.If(place[-1]):
+                        m.d.sync += left.eq(left - 1)
+                        with m.If(left == 1):
+                            m.next = "WRITTEN"
+
+            with m.State("WRITTEN"):
+                m.next = "FIRST"
 
             with m.State("FIRST"):  # segment 0 is read from the table
+                m.d.sync += [left.eq(step.rows), index.eq(0)]
+                m.next = "SECOND"
+
+            with m.State("SECOND"):
+                m.d.comb += segment_ends.eq(1)
                 m.next = "ROWS"
 
             with m.State("ROWS"):
-                m.d.comb += [
-                    ready.eq(1),
-                    token_write.addr.eq(index),
-                    token_write.data.eq(word),
-                    token_write.en.eq(take),
-                    position_write.addr.eq(index),
-                    position_write.data.eq(position),
-                    position_write.en.eq(take),
-                ]
+                m.d.comb += ready.eq(1)
                 with m.If(take):
-                    with m.If(word > self.last_token):
-                        m.d.sync += self.last_token.eq(word)
-                    with m.If(position > self.last_position):
-                        m.d.sync += self.last_position.eq(position)
-                    m.d.sync += place.eq(place + 1)
-                    with m.If(place == segment_read.data.rows - 1):
-                        m.d.comb += ahead.eq(segment + 1)
-                        m.d.sync += [place.eq(0), segment.eq(ahead)]
-                    with m.If(index == step.rows - 1):
-                        m.d.sync += index.eq(0)
-                        m.next = "OUTPUTS"
+                    m.d.comb += segment_ends.eq(rows_left == 1)
+                    m.d.sync += [as_token.eq(1), left.eq(left - 1)]
+                    with m.If(left == 1):
+                        m.d.sync += [index.eq(0), left.eq(step.outputs), first_output.eq(1)]
+                        with m.If(no_outputs):
+                            m.next = "LAST"
+                        with m.Else():
+                            m.next = "OUTPUTS"
 
             with m.State("OUTPUTS"):
-                with m.If(index == step.outputs):
-                    m.next = "CHECK"
-                with m.Else():
-                    m.d.comb += [
-                        ready.eq(1),
-                        output_write.addr.eq(index),
-                        output_write.data.eq(word),
-                        output_write.en.eq(take),
-                    ]
-                    with m.If(take):
-                        m.d.sync += previous.eq(word)
-                        fail(
-                            DescriptorError.OUTPUT_ROW,
-                            (word >= step.rows) | ((index != 0) & (word <= previous)),
-                        )
+                m.d.comb += ready.eq(1)
+                with m.If(take):
+                    m.d.sync += [as_output.eq(1), left.eq(left - 1)]
+                    with m.If(left == 1):
+                        m.next = "LAST"
+
+            with m.State("LAST"):  # the last word is looked at
+                m.next = "SUM"
+
+            with m.State("SUM"):  # and is in `total` now
+                m.next = "CHECK"
 
             with m.State("CHECK"):
-                with m.If((total + checksum)[:32] != 0):
+                with m.If(~balanced):
                     m.d.comb += self.error.eq(DescriptorError.CHECKSUM)
                 with m.Elif(body != DescriptorError.NONE):
                     m.d.comb += self.error.eq(body)
-                with m.Elif(row != step.rows):
+                with m.Elif(free_rows != 0):
                     m.d.comb += self.error.eq(DescriptorError.SEGMENT_ROWS)
                 with m.Else():
                     m.d.sync += self.good.eq(1)
@@ -297,4 +365,17 @@ class DescriptorReader(wiring.Component):
 
             with m.State("DONE"):  # until reset
                 pass
+
+        next_segment, second_next = Signal(6), Signal(6, init=1)
+        with m.If(segment_ends):
+            m.d.sync += [
+                position.eq(segment_read.data.position),
+                rows_left.eq(segment_read.data.rows),
+                next_segment.eq(second_next),
+                second_next.eq(second_next + 1),
+            ]
+        with m.Elif(take):
+            m.d.sync += [position.eq(position + 1), rows_left.eq(rows_left - 1)]
+        ahead = Mux(segment_ends, second_next, next_segment)
+        m.d.comb += segment_read.addr.eq(Mux(self.good, self.segments.address, ahead))
         return m

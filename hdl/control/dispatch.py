@@ -1,8 +1,8 @@
 """Instruction fetch, decode and dispatch to the units' queues."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib import data, wiring
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hdl.config import Config
@@ -107,76 +107,98 @@ class Dispatcher(wiring.Component):
             reader.count.eq((1 << 24) - 1),  # more than any program: END stops it
         ]
 
+        # Decode: what the word asks for, into a FIFO of two words, so that nothing that takes a
+        # word reaches back to where it comes from.
+        decoded_layout = data.StructLayout(
+            {
+                "word": INSTRUCTION_BITS,
+                "units": len(QUEUES),
+                "counted": 1,  # waits for the number of rows
+                "tables": 1,  # waits for the whole descriptor
+                "set": 1,
+                "end": 1,
+                "illegal": 1,
+            }
+        )
+        words, decoded = reader.words, Signal(decoded_layout)
+        m.submodules.decoded = fifo = SyncFIFO(width=decoded_layout.size, depth=2)
+        self._decode(m, words.payload, decoded)
+        m.d.comb += [
+            fifo.w_data.eq(decoded),
+            fifo.w_en.eq(words.valid),
+            words.ready.eq(fifo.w_rdy),
+            self.ahead.eq(fifo.r_rdy),
+        ]
+        head = data.View(decoded_layout, fifo.r_data)
+
+        # A place more than there are instructions in a queue: its `space` is a cycle old.
         queues = {}
-        for unit in QUEUES:
+        depth = self._config.queue_depth + 1
+        space, empty = Signal(len(QUEUES)), Signal(len(QUEUES), init=-1)
+        go = Signal()
+        for number, unit in enumerate(QUEUES):
             name = unit.name.lower()
             port = getattr(self, name)
-            queue = SyncFIFOBuffered(
-                width=INSTRUCTION_BITS + INDEX_BITS, depth=self._config.queue_depth
-            )
+            queue = SyncFIFOBuffered(width=INSTRUCTION_BITS + INDEX_BITS, depth=depth)
             m.submodules[f"{name}_queue"] = queues[unit] = queue
             m.d.comb += [
-                queue.w_data.eq(Cat(reader.words.payload, self.index)),
+                queue.w_data.eq(Cat(head.word, self.index)),
+                queue.w_en.eq(go & head.units[number]),
                 Cat(port.payload.word, port.payload.index).eq(queue.r_data),
                 port.valid.eq(queue.r_rdy),
                 queue.r_en.eq(port.ready),
             ]
+            m.d.sync += [
+                space[number].eq(queue.level <= depth - 2),
+                empty[number].eq(~queue.r_rdy & (queue.level == 0) & ~queue.w_en),
+            ]
 
-        words = reader.words
-        m.d.comb += self.ahead.eq(words.valid)
-        running = Signal()
+        running, done = Signal(), Signal()  # it takes words; END was taken
         with m.If(self.start):
             m.d.sync += [running.eq(1), self.index.eq(0)]
-        done = Signal()
-        empty = Cat(~queue.r_rdy & (queue.level == 0) for queue in queues.values()).all()
-        m.d.comb += self.ended.eq(done & empty)
+        m.d.comb += self.ended.eq(done & empty.all())
+        full, take = Signal(), Signal()
+        m.d.comb += [
+            full.eq((head.units & ~space).any()),
+            take.eq(
+                running
+                & fifo.r_rdy
+                & (~head.counted | self.counted)
+                & (~head.tables | self.tables)
+                & ~full
+            ),
+            go.eq(take & ~head.illegal),
+            fifo.r_en.eq(take),
+            self.dispatched.eq(go),
+        ]
+        with m.If(go):
+            m.d.sync += self.index.eq(self.index + 1)
+            with m.If(head.end):
+                m.d.sync += [done.eq(1), running.eq(0)]
+        with m.If(take & (head.illegal | self.index.all())):
+            m.d.sync += [self.fault.eq(Fault.ILLEGAL_INSTRUCTION), running.eq(0)]
 
-        illegal, full = Signal(), Signal()
-        with m.If(running & words.valid & ~done & (self.fault == Fault.NONE)):
-            with m.Switch(words.payload[:8]):
-                for opcode, definition in TABLE.items():
-                    layout = instruction_layout(opcode)
-                    view = layout(words.payload)
-                    with m.Case(opcode.value):
-                        if "reserved" in dict(layout):
-                            m.d.comb += illegal.eq(view.reserved != 0)
-                        if opcode is Opcode.END:
-                            m.d.comb += words.ready.eq(self.tables)
-                            m.d.sync += done.eq(self.tables & ~illegal)
-                        elif opcode is Opcode.SET:
-                            m.d.comb += words.ready.eq(1)
-                            self._set(m, view, illegal)
-                        else:
-                            go = Cat(queues[unit].w_rdy for unit in definition.units).all()
-                            m.d.comb += full.eq(~go)
-                            if opcode is Opcode.LOAD:
-                                go &= self.tables | (view.source == LoadSource.CONSTANT)
-                            elif opcode is Opcode.ADD:
-                                go &= self.counted
-                            elif opcode in (Opcode.MATMUL, Opcode.NORM, Opcode.QUANTISE):
-                                go &= self.tables | (self.counted & (view.rows == RowSelect.ALL))
-                            elif opcode is not Opcode.TAPE:
-                                go &= self.tables
-                            m.d.comb += words.ready.eq(go)
-                            for unit in definition.units:
-                                m.d.comb += queues[unit].w_en.eq(go & ~illegal)
-                with m.Default():
-                    m.d.comb += [illegal.eq(1), words.ready.eq(1)]
-            with m.If(illegal):
-                m.d.sync += self.fault.eq(Fault.ILLEGAL_INSTRUCTION)
-            with m.Elif(words.ready):
-                m.d.comb += self.dispatched.eq(1)
-                m.d.sync += self.index.eq(self.index + 1)
-                with m.If(self.index.all()):
-                    m.d.sync += self.fault.eq(Fault.ILLEGAL_INSTRUCTION)
+        # SET, a cycle later: no unit can have seen a later instruction.
+        setting = Signal()
+        view = instruction_layout(Opcode.SET)
+        chosen, value = Signal(view["register"].shape), Signal(view["value"].shape)
+        m.d.sync += setting.eq(go & head.set)
+        with m.If(fifo.r_rdy):
+            m.d.sync += [chosen.eq(view(head.word).register), value.eq(view(head.word).value)]
+        with m.If(setting), m.Switch(chosen):
+            for register in ModelRegister:
+                target = getattr(self.model, register.name.lower())
+                with m.Case(register.value):
+                    m.d.sync += [target.eq(value), self.written[register.value].eq(1)]
 
         activity, waits = self.activity, Signal()
+        begun = running | done | (self.fault != Fault.NONE)
         m.d.comb += [
-            waits.eq(running & ~done & ~words.valid),
+            waits.eq(running & ~fifo.r_rdy),
             activity.busy.eq(self.dispatched),
             activity.starved.eq(waits),
-            activity.blocked.eq(running & ~waits & ~self.dispatched),
-            activity.finished.eq(self.dispatched & (words.payload[:8] != Opcode.END)),
+            activity.blocked.eq(begun & ~waits & ~self.dispatched),
+            activity.finished.eq(self.dispatched & ~head.end),
         ]
         with m.If(done):
             m.d.comb += activity.cause.eq(Cause.DRAIN)
@@ -186,12 +208,49 @@ class Dispatcher(wiring.Component):
             m.d.comb += activity.cause.eq(Mux(full, Cause.QUEUE, Cause.DESCRIPTOR))
         return m
 
-    def _set(self, m, view, illegal) -> None:
-        """SET: one register of ``model``."""
-        with m.Switch(view.register):
-            for register in ModelRegister:
-                target = getattr(self.model, register.name.lower())
-                with m.Case(register.value):
-                    m.d.sync += [target.eq(view.value), self.written[register.value].eq(1)]
+    def _decode(self, m, word, decoded) -> None:
+        """What ``word`` is and waits for."""
+        illegal, units, counted, tables = Signal(), Signal(len(QUEUES)), Signal(), Signal()
+        m.d.comb += [
+            decoded.word.eq(word),
+            decoded.illegal.eq(illegal),
+            # What is illegal stops the step without waiting for anything.
+            decoded.units.eq(Mux(illegal, 0, units)),
+            decoded.counted.eq(counted & ~illegal),
+            decoded.tables.eq(tables & ~illegal),
+        ]
+        with m.Switch(word[:8]):
+            for opcode, definition in TABLE.items():
+                layout = instruction_layout(opcode)
+                view = layout(word)
+                with m.Case(opcode.value):
+                    if "reserved" in dict(layout):
+                        m.d.comb += illegal.eq(view.reserved != 0)
+                    if opcode is Opcode.END:
+                        m.d.comb += [decoded.end.eq(1), tables.eq(1)]
+                        continue
+                    if opcode is Opcode.SET:
+                        m.d.comb += decoded.set.eq(1)
+                        with m.Switch(view.register):
+                            for register in ModelRegister:
+                                with m.Case(register.value):
+                                    pass
+                            with m.Default():
+                                m.d.comb += illegal.eq(1)
+                        continue
+                    m.d.comb += units.eq(
+                        sum(1 << QUEUES.index(unit) for unit in definition.units)
+                    )
+                    if opcode is Opcode.LOAD:
+                        m.d.comb += tables.eq(view.source != LoadSource.CONSTANT)
+                    elif opcode is Opcode.ADD:
+                        m.d.comb += counted.eq(1)
+                    elif opcode in (Opcode.MATMUL, Opcode.NORM, Opcode.QUANTISE):
+                        m.d.comb += [
+                            counted.eq(1),
+                            tables.eq(view.rows != RowSelect.ALL),
+                        ]
+                    elif opcode is not Opcode.TAPE:
+                        m.d.comb += tables.eq(1)
             with m.Default():
                 m.d.comb += illegal.eq(1)

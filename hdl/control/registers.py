@@ -1,6 +1,9 @@
 """Host registers: the AXI4-Lite map of ``hdl.isa.HostRegister``."""
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -33,8 +36,8 @@ class HostRegisters(wiring.Component):
         STATUS.
     cause, detail, unit, index, address : In
         Fault record.
-    counter_index : Out(7), counter_data : In(32)
-        Read port of the counters, one cycle.
+    counter_index : Out(7), counter_data : In(32), counters_settled : In(1)
+        Read port of the counters, two cycles; a read waits until they are settled.
     """
 
     def __init__(self, config: Config):
@@ -64,6 +67,7 @@ class HostRegisters(wiring.Component):
                 "address": In(ADDRESS_BITS),
                 "counter_index": Out(7),
                 "counter_data": In(32),
+                "counters_settled": In(1),
             }
         )
 
@@ -100,45 +104,63 @@ class HostRegisters(wiring.Component):
             HostRegister.CONFIG_LIMITS: Const(c.row_capacity | c.max_head_dim << 16, 32),
         }
 
+        # Which register is written, decoded in the cycle before the strobe
         m.d.sync += self.moved.eq(0)
-        with m.Switch(slave.address):
-            with m.Case(HostRegister.CONTROL.value):
-                m.d.comb += slave.write_ok.eq(1)
-                with m.If(slave.write):
-                    m.d.comb += Cat(self.doorbell, self.acknowledge, self.abort).eq(
-                        slave.write_data
-                    )
+        writes = {
+            register: Signal(name=f"write_{register.name.lower()}")
+            for register in (HostRegister.CONTROL, *read_write)
+        }
+        m.d.sync += [flag.eq(slave.address == register.value) for register, flag in writes.items()]
+        m.d.comb += slave.write_ok.eq(Cat(writes.values()).any())
+        with m.If(slave.write):
+            with m.If(writes[HostRegister.CONTROL]):
+                m.d.comb += Cat(self.doorbell, self.acknowledge, self.abort).eq(slave.write_data)
             for register, target in read_write.items():
-                with m.Case(register.value):
-                    m.d.comb += slave.write_ok.eq(1)
-                    with m.If(slave.write):
-                        m.d.sync += target.eq(slave.write_data)
-                        if register.name.startswith(("PROGRAM", "MEMORY")):
-                            m.d.sync += self.moved.eq(1)
-
-        counters = HostRegister.COUNTERS.value
-        word = slave.read_address[2:9]
-        is_counter = Signal()
-        last = 2 * len(Counter)
-        known, value = Signal(), Signal(32)
-        m.d.comb += self.counter_index.eq(word)
-        with m.If(slave.read):
-            m.d.sync += [
-                is_counter.eq(
-                    (slave.read_address[9:] == counters >> 9)
-                    & (word < last)
-                    & (slave.read_address[:2] == 0)
-                ),
-                known.eq(0),
+                with m.If(writes[register]):
+                    m.d.sync += target.eq(slave.write_data)
+            moves = [
+                flag
+                for register, flag in writes.items()
+                if register.name.startswith(("PROGRAM", "MEMORY"))
             ]
-            with m.Switch(slave.read_address):
-                for register, source in (read_only | read_write).items():
-                    with m.Case(register.value):
-                        m.d.sync += [known.eq(1), value.eq(source)]
-        m.d.comb += [
-            slave.read_ok.eq(known | is_counter),
-            slave.read_data.eq(value),
+            m.d.sync += self.moved.eq(Cat(*moves).any())
+
+        # Which one is read; its value; then the answer, from a counter when that may be relied on
+        reads = {
+            register: (Signal(name=f"read_{register.name.lower()}"), source)
+            for register, source in (read_only | read_write).items()
+        }
+        step = Signal(3)  # cycles of the read, and it ends
+        m.d.sync += step.eq(Mux(slave.read & ~slave.read_done, Cat(1, step[:2]), 0))
+        counters = HostRegister.COUNTERS.value
+        number = slave.read_address[2:9]
+        is_counter, known, value = Signal(), Signal(), Signal(32)
+        m.d.comb += self.counter_index.eq(number)
+        m.d.sync += [
+            flag.eq(slave.read_address == register.value)
+            for register, (flag, _) in reads.items()
+        ]
+        m.d.sync += [
+            is_counter.eq(
+                (slave.read_address[9:] == counters >> 9)
+                & (number < 2 * len(Counter))
+                & (slave.read_address[:2] == 0)
+            ),
+            known.eq(Cat(flag for flag, _ in reads.values()).any() | is_counter),
         ]
         with m.If(is_counter):
-            m.d.comb += slave.read_data.eq(self.counter_data)
+            m.d.sync += value.eq(self.counter_data)
+        with m.Else():
+            terms = [
+                Cat(source, Const(0, 32))[:32] & flag.replicate(32)
+                for flag, source in reads.values()
+            ]
+            while len(terms) > 1:
+                terms = [reduce(or_, terms[i : i + 4]) for i in range(0, len(terms), 4)]
+            m.d.sync += value.eq(terms[0])
+        m.d.comb += [
+            slave.read_ok.eq(known),
+            slave.read_data.eq(value),
+            slave.read_done.eq(slave.read & step[2] & (~is_counter | self.counters_settled)),
+        ]
         return m

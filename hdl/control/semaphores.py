@@ -1,8 +1,6 @@
 """Counting semaphores between units."""
 
-from functools import reduce
-
-from amaranth.hdl import Assert, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,8 +16,12 @@ class SemaphoreFile(wiring.Component):
     """Eight counters; any unit may take or give.
 
     A take of several semaphores happens in one cycle or not at all. When two units ask for the
-    same semaphore in the same cycle, the unit with the lower number is served first. A give is
-    visible to takers in the next cycle. A count that would pass 255 sets ``overflow``, and stays.
+    same semaphore in the same cycle, the unit with the lower number is served first. A count that
+    would pass 255 sets ``overflow``, and stays.
+
+    Latency: a take that can be served is answered two cycles after it is asked for (in the same
+    cycle where the mask is empty), one that waits for a give three cycles after the give. A request
+    stays until it is answered.
 
     Members
     -------
@@ -41,29 +43,45 @@ class SemaphoreFile(wiring.Component):
         m = Module()
         units = [getattr(self, f"unit{i}") for i in range(self._units)]
         counts = [Signal(_COUNT_BITS, name=f"count{i}") for i in range(SEMAPHORES)]
-        some = Cat(count.any() for count in counts)
-        claimed: list[Value] = []
-        for unit in units:
-            earlier = reduce(lambda a, b: a | b, claimed, 0)
-            m.d.comb += unit.wait_ready.eq((unit.wait_mask & (~some | earlier)) == 0)
-            claimed.append(Mux(unit.wait_valid, unit.wait_mask, 0))
+
+        # A request is registered, decided on, and answered from a register. (A unit that is reset
+        # takes its request back; counts are cleared before the next step.)
+        asked = [Signal(SEMAPHORES, name=f"asked{i}") for i in range(self._units)]
+        granted, answer = Signal(self._units), Signal(self._units)
+        m.d.sync += answer.eq(granted)
+        for i, (unit, mask) in enumerate(zip(units, asked, strict=True)):
+            m.d.comb += unit.wait_ready.eq(answer[i] | (unit.wait_mask == 0))
+            waits = unit.wait_valid & ~granted[i] & ~answer[i] & ~self.clear
+            m.d.sync += mask.eq(unit.wait_mask & waits.replicate(SEMAPHORES))
+
+        # One that was taken a cycle ago may be at zero when its count has followed.
+        taken = Signal(SEMAPHORES)
+        some = Signal(SEMAPHORES)
+        m.d.comb += some.eq(Cat(count.any() for count in counts) & ~taken)
+        claimed: Value = Const(0, SEMAPHORES)
+        given_away: Value = Const(0, SEMAPHORES)
+        for i, mask in enumerate(asked):
+            m.d.comb += granted[i].eq((mask != 0) & ((mask & (~some | claimed)) == 0))
+            claimed |= mask
+            given_away |= mask & granted[i].replicate(SEMAPHORES)
+        m.d.sync += taken.eq(given_away & (~self.clear).replicate(SEMAPHORES))
+
         lost = Signal(SEMAPHORES)
         for i, count in enumerate(counts):
-            taken = Signal(name=f"taken{i}")
-            m.d.comb += taken.eq(
-                Cat(u.wait_valid & u.wait_ready & u.wait_mask[i] for u in units).any()
-            )
-            given = sum(u.signal[i] for u in units)
+            given = Signal(range(self._units + 1), name=f"given{i}")
             total = Signal(_COUNT_BITS + 1, name=f"total{i}")
+            m.d.sync += given.eq(
+                Mux(self.clear, 0, sum(unit.signal[i] for unit in units))
+            )
             m.d.comb += [
-                total.eq(count - taken + given),
+                total.eq(count + given - taken[i]),
                 lost[i].eq(total[_COUNT_BITS]),
             ]
             with m.If(self.clear):
                 m.d.sync += count.eq(0)
             with m.Elif(~lost[i]):
                 m.d.sync += count.eq(total)
-            with m.If(taken & ~self.clear):
+            with m.If(taken[i] & ~self.clear):
                 m.d.sync += Assert(count != 0, "semaphore taken at zero")
-        m.d.comb += self.overflow.eq(lost.any() & ~self.clear)
+        m.d.sync += self.overflow.eq(lost.any() & ~self.clear)
         return m

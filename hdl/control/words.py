@@ -1,6 +1,6 @@
 """Memory beats to a stream of fixed-width words, with room reserved before it asks."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -54,18 +54,24 @@ class WordReader(wiring.Component):
         m.submodules.fifo = fifo = SyncFIFOBuffered(width=port, depth=self._depth)
         request, beat = self.memory.request, self.memory.data
 
-        # Requests: at most as many beats as there is room for
+        # Requests: at most as many beats as there is room for; three cycles each
         address, left = Signal(40), Signal(24)  # of what is not asked for yet
         size = Signal(range(self._burst + 1))
+        some, sized = Signal(), Signal()  # `size` is that of the next request; it is not 0
         taken = Signal(range(self._depth + 1))  # beats asked for that have not left the FIFO
-        with m.If(left > self._burst):
-            m.d.comb += size.eq(self._burst)
-        with m.Else():
-            m.d.comb += size.eq(left)
-        ask = Signal()
-        m.d.comb += ask.eq(
-            (left != 0) & (~request.valid | request.ready) & (taken <= self._depth - self._burst)
-        )
+        room = Signal()
+        ask, asked, popped = Signal(), Signal(), Signal()
+        m.d.comb += [
+            ask.eq(sized & some & room & (~request.valid | request.ready)),
+        ]
+        m.d.sync += [
+            asked.eq(ask),
+            popped.eq(fifo.r_en & fifo.r_rdy),
+            room.eq(taken <= self._depth - self._burst),
+            sized.eq(~self.start & ~ask & ~asked),
+            some.eq(left != 0),
+            size.eq(Mux(left > self._burst, self._burst, left)),
+        ]
         with m.If(request.ready):
             m.d.sync += request.valid.eq(0)
         with m.If(self.start):
@@ -78,34 +84,29 @@ class WordReader(wiring.Component):
                 address.eq(address + size * c.port_bytes),
                 left.eq(left - size),
             ]
-        pop = fifo.r_en & fifo.r_rdy
-        asked = Signal.like(size)
-        with m.If(ask & ~self.start):
-            m.d.comb += asked.eq(size)
-        with m.If(pop | ask):
-            m.d.sync += taken.eq(taken + asked - pop)
+        m.d.sync += taken.eq(taken + Mux(asked, request.payload.beats, 0) - popped)
         m.d.comb += [fifo.w_data.eq(beat.payload), fifo.w_en.eq(beat.valid)]
 
-        # Beat to word
+        # Beat to word: words stand in a register
         parts = max(port, width) // min(port, width)
         part = Signal(range(max(parts, 2)))
         last = part == parts - 1
-        with m.If(pop if width > port else self.words.valid & self.words.ready):
-            m.d.sync += part.eq(part + 1)
-            with m.If(last):
-                m.d.sync += part.eq(0)
-        if width <= port:
-            m.d.comb += [
-                self.words.valid.eq(fifo.r_rdy),
-                self.words.payload.eq(fifo.r_data.word_select(part, width)),
-                fifo.r_en.eq(self.words.ready & last),
-            ]
-        else:
-            word = self.words.payload
-            m.d.comb += fifo.r_en.eq(~self.words.valid | self.words.ready)
-            with m.If(self.words.ready):
-                m.d.sync += self.words.valid.eq(0)
-            with m.If(pop):
-                m.d.sync += word.eq((word >> port) | (fifo.r_data << (width - port)))
-                m.d.sync += self.words.valid.eq(last)
+        word, free = self.words.payload, Signal()
+        m.d.comb += free.eq(~self.words.valid | self.words.ready)
+        with m.If(self.words.ready):
+            m.d.sync += self.words.valid.eq(0)
+        with m.If(free & fifo.r_rdy):
+            m.d.sync += part.eq(Mux(last, 0, part + 1))
+            if width <= port:
+                m.d.comb += fifo.r_en.eq(last)
+                m.d.sync += [
+                    word.eq(fifo.r_data.word_select(part, width)),
+                    self.words.valid.eq(1),
+                ]
+            else:
+                m.d.comb += fifo.r_en.eq(1)
+                m.d.sync += [
+                    word.eq((word >> port) | (fifo.r_data << (width - port))),
+                    self.words.valid.eq(last),
+                ]
         return m

@@ -94,7 +94,7 @@ class Controller(wiring.Component):
                 "port_idle": In(1),
                 "progress": In(1),
                 "events": In(len(Counter)),
-                "unit_reset": Out(1),
+                "unit_reset": Out(1, init=1),
                 "port_abort": Out(1),
                 "running": Out(1),
                 "faulted": Out(1),
@@ -150,6 +150,8 @@ class Controller(wiring.Component):
         ]
 
         rung, running, quiet = Signal(), Signal(), Signal()
+        was_running = Signal()  # a cycle ago
+        m.d.sync += [was_running.eq(running), counters.clear.eq(0)]
         self._stop = stop = Signal()  # the host wants an end of it
         with m.If(~running):
             m.d.sync += stop.eq(0)
@@ -164,7 +166,7 @@ class Controller(wiring.Component):
             counters.events.eq(self.events),
             counters.events[Counter.CYCLES.value].eq(1),
             counters.events[Counter.INSTRUCTIONS.value].eq(dispatch.dispatched),
-            counters.enable.eq(running),
+            counters.enable.eq(was_running),
         ]
 
         record = self._fault_record(m, registers, descriptor, dispatch, semaphores, watch, quiet)
@@ -178,19 +180,22 @@ class Controller(wiring.Component):
         m.d.comb += quiet.eq(quiet_cycles == _QUIET_CYCLES)
         with m.If(registers.acknowledge):
             m.d.sync += self.irq.eq(0)
-        with m.If(progress | ~running):
+        with m.If(progress | ~was_running):
             m.d.sync += watch.eq(0)
         with m.Else():
             m.d.sync += watch.eq(watch + 1)
 
         def finish():
-            m.d.comb += forget.eq(1)  # what was read past END
+            m.d.sync += [forget.eq(1), reset.eq(1)]  # what was read past END
             m.d.sync += [registers.done.eq(1), self.irq.eq(registers.interrupt_enable)]
             m.next = "IDLE"
 
+        def drop():
+            m.d.sync += [forget.eq(1), self.port_abort.eq(1)]
+            m.next = "FORGET"
+
         def ring():
-            m.d.comb += counters.clear.eq(1)
-            m.d.sync += [rung.eq(1), registers.done.eq(0), self.irq.eq(0)]
+            m.d.sync += [counters.clear.eq(1), rung.eq(1), registers.done.eq(0), self.irq.eq(0)]
 
         # Between steps the units are in reset, but the head of the program is read already. It is
         # not read before the host has said where a program is.
@@ -206,24 +211,23 @@ class Controller(wiring.Component):
                 record.enable.eq(running),
             ]
             with m.State("IDLE"):
-                m.d.sync += quiet_cycles.eq(0)
-                m.d.comb += reset.eq(1)  # every step starts from reset
+                m.d.sync += [quiet_cycles.eq(0), forget.eq(0)]  # every step starts from reset
                 with m.If(registers.moved):
                     m.d.sync += known.eq(1)
-                    m.next = "FORGET"
+                    drop()
                 with m.Elif(rung & self.fault_port.valid):  # reading ahead; now it counts
-                    m.next = "FORGET"
+                    drop()
                 with m.Else():
                     m.d.comb += fetch.eq(~fetched & (known | rung))
                     with m.If(rung):
                         m.d.comb += [semaphores.clear.eq(1), record.clear.eq(1)]
-                        m.d.sync += [rung.eq(0), begin.eq(1)]
+                        m.d.sync += [rung.eq(0), begin.eq(1), reset.eq(0)]
                         m.next = "START"
                 with m.If(registers.doorbell):
                     ring()
             with m.State("FORGET"):
-                m.d.comb += [reset.eq(1), forget.eq(1), self.port_abort.eq(1)]
                 with m.If(self.port_idle & ~registers.moved):
+                    m.d.sync += [forget.eq(0), self.port_abort.eq(0)]
                     m.next = "IDLE"
                 with m.If(registers.doorbell):
                     ring()
@@ -236,12 +240,13 @@ class Controller(wiring.Component):
                 with m.Else():
                     m.d.sync += quiet_cycles.eq(0)
                 with m.If(record.found):
+                    m.d.sync += [reset.eq(1), forget.eq(1), self.port_abort.eq(1)]
                     m.next = "ABORT"
                 with m.Elif(quiet & ~self.tape_left & ~record.noticed):
                     finish()
             with m.State("ABORT"):
-                m.d.comb += [reset.eq(1), forget.eq(1), self.port_abort.eq(1)]
                 with m.If(self.port_idle):
+                    m.d.sync += self.port_abort.eq(0)
                     finish()
 
         activity = self.activity

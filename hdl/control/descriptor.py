@@ -106,7 +106,7 @@ class DescriptorReader(wiring.Component):
 
         # A word is taken in one cycle and looked at in the next, beside what it was taken as: no
         # comparison stands between a memory's output and the state.
-        valid, ready = reader.words.valid, reader.words.ready
+        valid, ready = reader.words.valid, Signal()
         word = Signal(32)  # taken a cycle ago
         place = Signal(DESCRIPTOR_SEGMENT_WORDS, init=1)  # in the header or segment, one-hot
         index = Signal(6)  # row or output in its list
@@ -143,7 +143,7 @@ class DescriptorReader(wiring.Component):
         as_segment = [Signal(name=f"as_segment{i}") for i in range(DESCRIPTOR_SEGMENT_WORDS)]
         as_token, as_output, first_output = Signal(), Signal(), Signal()
         list_index = Signal(6)  # row of a token, place of an output
-        m.d.comb += take.eq(valid & ready)
+        m.d.comb += [take.eq(valid & ready), reader.words.ready.eq(ready)]
         m.d.sync += [
             taken.eq(take),
             list_index.eq(index),
@@ -283,14 +283,15 @@ class DescriptorReader(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.start):
+                    m.d.sync += ready.eq(1)
                     m.next = "HEADER"
 
             with m.State("HEADER"):
-                m.d.comb += ready.eq(1)
                 with m.If(take):
                     for i, flag in enumerate(as_header):
                         m.d.sync += flag.eq(place[i])
                     with m.If(place[-1]):
+                        m.d.sync += ready.eq(0)
                         m.next = "LOOK"
 
             with m.State("LOOK"):
@@ -304,16 +305,17 @@ class DescriptorReader(wiring.Component):
                 with m.Else():
                     # (The header's last words did not change `words`.)
                     m.d.sync += [self.counted.eq(1), more.eq(beats > first)]
+                    m.d.sync += ready.eq(1)
                     m.next = "SEGMENTS"
 
             with m.State("SEGMENTS"):
-                m.d.comb += ready.eq(1)
                 with m.If(take):
                     for i, flag in enumerate(as_segment):
                         m.d.sync += flag.eq(place[i])
                     with m.If(place[-1]):
                         m.d.sync += left.eq(left - 1)
                         with m.If(left == 1):
+                            m.d.sync += ready.eq(0)
                             m.next = "WRITTEN"
 
             with m.State("WRITTEN"):
@@ -325,25 +327,26 @@ class DescriptorReader(wiring.Component):
 
             with m.State("SECOND"):
                 m.d.comb += segment_ends.eq(1)
+                m.d.sync += ready.eq(1)
                 m.next = "ROWS"
 
             with m.State("ROWS"):
-                m.d.comb += ready.eq(1)
                 with m.If(take):
                     m.d.comb += segment_ends.eq(rows_left == 1)
                     m.d.sync += [as_token.eq(1), left.eq(left - 1)]
                     with m.If(left == 1):
                         m.d.sync += [index.eq(0), left.eq(step.outputs), first_output.eq(1)]
                         with m.If(no_outputs):
+                            m.d.sync += ready.eq(0)
                             m.next = "LAST"
                         with m.Else():
                             m.next = "OUTPUTS"
 
             with m.State("OUTPUTS"):
-                m.d.comb += ready.eq(1)
                 with m.If(take):
                     m.d.sync += [as_output.eq(1), left.eq(left - 1)]
                     with m.If(left == 1):
+                        m.d.sync += ready.eq(0)
                         m.next = "LAST"
 
             with m.State("LAST"):  # the last word is looked at

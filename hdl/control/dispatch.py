@@ -117,23 +117,38 @@ class Dispatcher(wiring.Component):
                 "tables": 1,  # waits for the whole descriptor
                 "set": 1,
                 "end": 1,
-                "illegal": 1,
+                "reserved": 1,  # bits that must be zero are not
+                "unknown": 1,  # opcode or register
             }
         )
-        words, decoded = reader.words, Signal(decoded_layout)
+        words, decoded, head = reader.words, Signal(decoded_layout), Signal(decoded_layout)
+        have, take, illegal = Signal(), Signal(), Signal()  # of the word in `head`
         m.submodules.decoded = fifo = SyncFIFO(width=decoded_layout.size, depth=2)
         self._decode(m, words.payload, decoded)
         m.d.comb += [
             fifo.w_data.eq(decoded),
             fifo.w_en.eq(words.valid),
             words.ready.eq(fifo.w_rdy),
-            self.ahead.eq(fifo.r_rdy),
+            self.ahead.eq(have),
+            fifo.r_en.eq(~have | take),
         ]
-        head = data.View(decoded_layout, fifo.r_data)
+        from_fifo = data.View(decoded_layout, fifo.r_data)
+        with m.If(fifo.r_en):
+            # What is illegal stops the step without waiting for anything.
+            wrong = from_fifo.reserved | from_fifo.unknown
+            m.d.sync += [
+                have.eq(fifo.r_rdy),
+                head.eq(from_fifo),
+                head.counted.eq(from_fifo.counted & ~wrong),
+                head.tables.eq(from_fifo.tables & ~wrong),
+                head.units.eq(from_fifo.units & ~wrong.replicate(len(QUEUES))),
+                illegal.eq(wrong),
+            ]
 
-        # A place more than there are instructions in a queue: its `space` is a cycle old.
+        # Places more than there are instructions in a queue: its `space` is old.
+        sent, sent_to = Signal(INSTRUCTION_BITS + INDEX_BITS), Signal(len(QUEUES))
         queues = {}
-        depth = self._config.queue_depth + 1
+        depth = self._config.queue_depth + 2
         space, empty = Signal(len(QUEUES)), Signal(len(QUEUES), init=-1)
         go = Signal()
         for number, unit in enumerate(QUEUES):
@@ -142,14 +157,14 @@ class Dispatcher(wiring.Component):
             queue = SyncFIFOBuffered(width=INSTRUCTION_BITS + INDEX_BITS, depth=depth)
             m.submodules[f"{name}_queue"] = queues[unit] = queue
             m.d.comb += [
-                queue.w_data.eq(Cat(head.word, self.index)),
-                queue.w_en.eq(go & head.units[number]),
+                queue.w_data.eq(sent),
+                queue.w_en.eq(sent_to[number]),
                 Cat(port.payload.word, port.payload.index).eq(queue.r_data),
                 port.valid.eq(queue.r_rdy),
                 queue.r_en.eq(port.ready),
             ]
             m.d.sync += [
-                space[number].eq(queue.level <= depth - 2),
+                space[number].eq(queue.level <= depth - 3),
                 empty[number].eq(~queue.r_rdy & (queue.level == 0) & ~queue.w_en),
             ]
 
@@ -157,25 +172,25 @@ class Dispatcher(wiring.Component):
         with m.If(self.start):
             m.d.sync += [running.eq(1), self.index.eq(0)]
         m.d.comb += self.ended.eq(done & empty.all())
-        full, take = Signal(), Signal()
+        full = Signal()
         m.d.comb += [
             full.eq((head.units & ~space).any()),
             take.eq(
                 running
-                & fifo.r_rdy
+                & have
                 & (~head.counted | self.counted)
                 & (~head.tables | self.tables)
                 & ~full
             ),
-            go.eq(take & ~head.illegal),
-            fifo.r_en.eq(take),
+            go.eq(take & ~illegal),
             self.dispatched.eq(go),
         ]
+        m.d.sync += sent_to.eq(head.units & go.replicate(len(QUEUES)))
         with m.If(go):
-            m.d.sync += self.index.eq(self.index + 1)
+            m.d.sync += [self.index.eq(self.index + 1), sent.eq(Cat(head.word, self.index))]
             with m.If(head.end):
                 m.d.sync += [done.eq(1), running.eq(0)]
-        with m.If(take & (head.illegal | self.index.all())):
+        with m.If(take & (illegal | self.index.all())):
             m.d.sync += [self.fault.eq(Fault.ILLEGAL_INSTRUCTION), running.eq(0)]
 
         # SET, a cycle later: no unit can have seen a later instruction.
@@ -183,7 +198,7 @@ class Dispatcher(wiring.Component):
         view = instruction_layout(Opcode.SET)
         chosen, value = Signal(view["register"].shape), Signal(view["value"].shape)
         m.d.sync += setting.eq(go & head.set)
-        with m.If(fifo.r_rdy):
+        with m.If(have):
             m.d.sync += [chosen.eq(view(head.word).register), value.eq(view(head.word).value)]
         with m.If(setting), m.Switch(chosen):
             for register in ModelRegister:
@@ -194,7 +209,7 @@ class Dispatcher(wiring.Component):
         activity, waits = self.activity, Signal()
         begun = running | done | (self.fault != Fault.NONE)
         m.d.comb += [
-            waits.eq(running & ~fifo.r_rdy),
+            waits.eq(running & ~have),
             activity.busy.eq(self.dispatched),
             activity.starved.eq(waits),
             activity.blocked.eq(begun & ~waits & ~self.dispatched),
@@ -210,24 +225,16 @@ class Dispatcher(wiring.Component):
 
     def _decode(self, m, word, decoded) -> None:
         """What ``word`` is and waits for."""
-        illegal, units, counted, tables = Signal(), Signal(len(QUEUES)), Signal(), Signal()
-        m.d.comb += [
-            decoded.word.eq(word),
-            decoded.illegal.eq(illegal),
-            # What is illegal stops the step without waiting for anything.
-            decoded.units.eq(Mux(illegal, 0, units)),
-            decoded.counted.eq(counted & ~illegal),
-            decoded.tables.eq(tables & ~illegal),
-        ]
+        m.d.comb += decoded.word.eq(word)
         with m.Switch(word[:8]):
             for opcode, definition in TABLE.items():
                 layout = instruction_layout(opcode)
                 view = layout(word)
                 with m.Case(opcode.value):
                     if "reserved" in dict(layout):
-                        m.d.comb += illegal.eq(view.reserved != 0)
+                        m.d.comb += decoded.reserved.eq(view.reserved != 0)
                     if opcode is Opcode.END:
-                        m.d.comb += [decoded.end.eq(1), tables.eq(1)]
+                        m.d.comb += [decoded.end.eq(1), decoded.tables.eq(1)]
                         continue
                     if opcode is Opcode.SET:
                         m.d.comb += decoded.set.eq(1)
@@ -236,21 +243,21 @@ class Dispatcher(wiring.Component):
                                 with m.Case(register.value):
                                     pass
                             with m.Default():
-                                m.d.comb += illegal.eq(1)
+                                m.d.comb += decoded.unknown.eq(1)
                         continue
-                    m.d.comb += units.eq(
+                    m.d.comb += decoded.units.eq(
                         sum(1 << QUEUES.index(unit) for unit in definition.units)
                     )
                     if opcode is Opcode.LOAD:
-                        m.d.comb += tables.eq(view.source != LoadSource.CONSTANT)
+                        m.d.comb += decoded.tables.eq(view.source != LoadSource.CONSTANT)
                     elif opcode is Opcode.ADD:
-                        m.d.comb += counted.eq(1)
+                        m.d.comb += decoded.counted.eq(1)
                     elif opcode in (Opcode.MATMUL, Opcode.NORM, Opcode.QUANTISE):
                         m.d.comb += [
-                            counted.eq(1),
-                            tables.eq(view.rows != RowSelect.ALL),
+                            decoded.counted.eq(1),
+                            decoded.tables.eq(view.rows != RowSelect.ALL),
                         ]
                     elif opcode is not Opcode.TAPE:
-                        m.d.comb += tables.eq(1)
+                        m.d.comb += decoded.tables.eq(1)
             with m.Default():
-                m.d.comb += illegal.eq(1)
+                m.d.comb += decoded.unknown.eq(1)

@@ -27,7 +27,7 @@ class FaultRecord(wiring.Component):
         Reports count.
     clear : In(1)
     noticed : Out(1)
-        Somebody reported while enabled, from the cycle after the report: a record will be found.
+        Somebody reported while enabled, two cycles ago or before: a record will be found.
     found : Out(1)
         A fault is recorded, from three cycles after its report. What it says is taken in the
         cycle before: a source holds its report so long.
@@ -56,11 +56,11 @@ class FaultRecord(wiring.Component):
         sources = [getattr(self, f"source{i}") for i in range(len(self._units))]
         first = Signal(len(sources))  # who reported in the first cycle with a report
         chosen = Signal(len(sources))  # one of them
-        m.d.comb += self.noticed.eq(first.any())
+        m.d.sync += self.noticed.eq(self.enable & first.any())
         with m.If(~self.enable):
             m.d.sync += [first.eq(0), chosen.eq(0)]
         with m.Else():
-            with m.If(~self.noticed & ~self.found):
+            with m.If(~first.any() & ~self.found):
                 m.d.sync += first.eq(Cat(source.valid for source in sources))
             m.d.sync += chosen.eq(first & -first)
         with m.If(chosen.any() & ~self.found):

@@ -51,17 +51,19 @@ class SemaphoreFile(wiring.Component):
         m.d.sync += answer.eq(granted)
         for i, (unit, mask) in enumerate(zip(units, asked, strict=True)):
             m.d.comb += unit.wait_ready.eq(answer[i] | (unit.wait_mask == 0))
-            waits = unit.wait_valid & ~granted[i] & ~answer[i] & ~self.clear
+            waits = unit.wait_valid & ~answer[i] & ~self.clear
             m.d.sync += mask.eq(unit.wait_mask & waits.replicate(SEMAPHORES))
 
         # One that was taken a cycle ago may be at zero when its count has followed.
         taken = Signal(SEMAPHORES)
-        some = Signal(SEMAPHORES)
-        m.d.comb += some.eq(Cat(count.any() for count in counts) & ~taken)
+        some, not_zero = Signal(SEMAPHORES), Signal(SEMAPHORES)
+        m.d.comb += some.eq(not_zero & ~taken)
         claimed: Value = Const(0, SEMAPHORES)
         given_away: Value = Const(0, SEMAPHORES)
         for i, mask in enumerate(asked):
-            m.d.comb += granted[i].eq((mask != 0) & ((mask & (~some | claimed)) == 0))
+            m.d.comb += granted[i].eq(
+                (mask != 0) & ~answer[i] & ((mask & (~some | claimed)) == 0)
+            )
             claimed |= mask
             given_away |= mask & granted[i].replicate(SEMAPHORES)
         m.d.sync += taken.eq(given_away & (~self.clear).replicate(SEMAPHORES))
@@ -78,9 +80,9 @@ class SemaphoreFile(wiring.Component):
                 lost[i].eq(total[_COUNT_BITS]),
             ]
             with m.If(self.clear):
-                m.d.sync += count.eq(0)
+                m.d.sync += [count.eq(0), not_zero[i].eq(0)]
             with m.Elif(~lost[i]):
-                m.d.sync += count.eq(total)
+                m.d.sync += [count.eq(total), not_zero[i].eq(total != 0)]
             with m.If(taken[i] & ~self.clear):
                 m.d.sync += Assert(count != 0, "semaphore taken at zero")
         m.d.sync += self.overflow.eq(lost.any() & ~self.clear)

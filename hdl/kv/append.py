@@ -3,6 +3,7 @@
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.hdl import Assert
 from amaranth.lib import data, stream
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from amaranth.utils import bits_for
 
@@ -24,6 +25,9 @@ __all__ = ["AppendWriter"]
 MAX_OUTSTANDING = 15
 """Writes without a response."""
 
+BLOCKS = 8
+"""Blocks taken and not written out."""
+
 
 class AppendWriter(Component):
     """A quantised block becomes a write of 32 bytes; a head's last block also one of a scale byte.
@@ -39,7 +43,7 @@ class AppendWriter(Component):
     target
         Head-rows of keys and values in a layer.
     restart
-        Pulse: a new layer, nothing appended.
+        Pulse: a new layer, nothing appended; ``target`` is taken.
     frame
         The frame table.
     memory
@@ -51,8 +55,8 @@ class AppendWriter(Component):
     fault
         BAD_OPERAND, detail APPEND, PAGE_RANGE or APPEND_COUNT; no block is taken afterwards.
 
-    Throughput: 32 / port_bytes cycles a block, one more at the end of a head. Latency: 4 cycles to
-    the write request.
+    Throughput: 32 / port_bytes cycles a block, one more at the end of a head. Latency: 7 cycles to
+    the write request; ``quiet`` and ``complete`` come a cycle late.
     """
 
     def __init__(self, config: Config):
@@ -80,30 +84,52 @@ class AppendWriter(Component):
         block_beats = BLOCK // config.port_bytes
         beat_bits = log2_exact(config.port_bytes)
 
-        # An address pipeline, one adder a step; it moves as a whole. Step 3 is written out.
+        # An address pipeline, one adder a step, that never stops: a block is taken when the FIFOs
+        # behind it have room for it.
         # part = head * 2 + value, half = 1024 * HEAD_BLOCKS + 32:
         #   region  = frame + offset + part * half
         #   element = region + (token * HEAD_BLOCKS + block) * 32
         #   scale   = region + HEAD_BLOCKS * 1024 + token
-        move = Signal()
         stopped = self.fault.valid
         accept = Signal()
         valid = Signal(4)
+        inside = Signal(range(BLOCKS + 1))  # blocks that are taken and not written out
+        free, left_behind = Signal(), Signal()
+        m.d.sync += inside.eq(inside + accept - left_behind)
         m.d.comb += [
-            self.append.ready.eq(self.enable & move & ~stopped),
+            free.eq(inside != BLOCKS),
+            self.append.ready.eq(self.enable & free & ~stopped),
             accept.eq(self.append.valid & self.append.ready),
         ]
 
+        # Its elements and scale wait for the addresses.
+        content = data.StructLayout({"elements": 8 * BLOCK, "scale": 8})
+        place = data.StructLayout({"element": ADDRESS_BITS, "scale": ADDRESS_BITS, "last": 1})
+        m.submodules.contents = contents = Memory(
+            shape=content, depth=BLOCKS, init=[], attrs={"no_rw_check": 1}
+        )
+        kept, restored = contents.write_port(), contents.read_port()
+        m.submodules.places = places = StreamFIFO(place, BLOCKS)
+        m.d.comb += [
+            kept.en.eq(accept),
+            kept.data.elements.eq(self.append.p.elements.as_value()),
+            kept.data.scale.eq(self.append.p.scale),
+        ]
+        with m.If(accept):
+            m.d.sync += kept.addr.eq(kept.addr + 1)
+
         # Step 0: the block, and its row's frame.
-        block = Signal(append_payload())
+        block = Signal(
+            data.StructLayout({"row": ROW_BITS, "head": 8, "block": 4, "value": 1, "offset": 32})
+        )
         part = Signal(9)
         last_block = Signal()
-        count = Signal(16)
+        left = Signal(16)  # head-rows of the layer still to come
         bad = Signal(Operand)
         token = self.frame.data.token
         m.d.comb += [
-            self.frame.address.eq(Mux(move, self.append.p.row, block.row)),
-            part.eq(block.head * 2 + block.value),
+            self.frame.address.eq(self.append.p.row),
+            part.eq(Cat(block.value, block.head)),
             last_block.eq(block.block + 1 == model.head_blocks),
         ]
         with m.If(
@@ -112,137 +138,161 @@ class AppendWriter(Component):
             | (block.block >= model.head_blocks)
         ):
             m.d.comb += bad.eq(Operand.APPEND)
-        with m.Elif(count == self.target):
+        with m.Elif(left == 0):
             m.d.comb += bad.eq(Operand.APPEND_COUNT)
 
         # Step 1
-        kept = data.StructLayout({"elements": 8 * BLOCK, "scale": 8, "token": 5, "last": 1})
-        kept1, kept2, kept3 = (Signal(kept, name=f"kept{i}") for i in (1, 2, 3))
+        token1, last1 = Signal(5), Signal()
         frame = Signal(ADDRESS_BITS)
         base = Signal(33)
         part_blocks = Signal(13)
-        inside = Signal(9)
+        token_blocks, block1 = Signal(9), Signal(4)
         # Step 2
+        last2 = Signal()
         region = Signal(ADDRESS_BITS)
         region_end = Signal(34)
         element_part = Signal(24)
         scale_part = Signal(24)
         # Step 3
+        last3, inside_page = Signal(), Signal()
         element_address = Signal(ADDRESS_BITS)
         scale_address = Signal(ADDRESS_BITS)
 
         limit = Signal(range(-(1 << 15), 1 << 32))  # last byte offset at which a half may begin
         m.d.sync += limit.eq(model.kv_page_bytes - ((model.head_blocks << 10) + BLOCK))
-        out_of_page = Signal()
-        m.d.comb += out_of_page.eq(region_end > limit)
-
-        with m.If(move):
-            m.d.sync += valid.eq(
-                Cat(
-                    accept,
-                    valid[0] & (bad == Operand.NONE) & ~stopped,
-                    valid[1] & ~stopped,
-                    valid[2] & ~out_of_page & ~stopped,
-                )
+        m.d.sync += valid.eq(
+            Cat(
+                accept,
+                valid[0] & (bad == Operand.NONE) & ~stopped,
+                valid[1] & ~stopped,
+                valid[2] & ~stopped,
             )
+        )
         # (Each step's data under its own valid: a simulator skips what is idle.)
         with m.If(accept):
-            m.d.sync += block.eq(self.append.p)
-        with m.If(move & valid[0]):
             m.d.sync += [
-                kept1.elements.eq(block.elements),
-                kept1.scale.eq(block.scale),
-                kept1.token.eq(token),
-                kept1.last.eq(last_block),
+                getattr(block, name).eq(getattr(self.append.p, name))
+                for name in ("row", "head", "block", "value", "offset")
+            ]
+        with m.If(valid[0]):
+            m.d.sync += [
+                token1.eq(token),
+                last1.eq(last_block),
                 frame.eq(self.frame.data.address),
                 base.eq(block.offset + (part << 5)),
                 part_blocks.eq(times(part, model.head_blocks)),
-                inside.eq(times(token, model.head_blocks) + block.block),
+                token_blocks.eq(times(token, model.head_blocks)),
+                block1.eq(block.block),
             ]
-        with m.If(move & valid[1]):
+        with m.If(valid[1]):
             m.d.sync += [
-                kept2.eq(kept1),
+                last2.eq(last1),
                 region.eq(frame + base),
                 region_end.eq(base + (part_blocks << 10)),
-                element_part.eq((part_blocks << 10) + (inside << 5)),
-                scale_part.eq(((part_blocks + model.head_blocks) << 10) + kept1.token),
+                element_part.eq(((part_blocks << 5) + token_blocks + block1) << 5),
+                scale_part.eq(((part_blocks + model.head_blocks) << 10) + token1),
             ]
-        with m.If(move & valid[2]):
+        with m.If(valid[2]):
             m.d.sync += [
+                last3.eq(last2),
+                inside_page.eq(region_end <= limit),
                 element_address.eq(region + element_part),
                 scale_address.eq(region + scale_part),
             ]
-        with m.If(move & valid[0] & (bad == Operand.NONE) & ~stopped & last_block):
-            m.d.sync += count.eq(count + 1)
+        m.d.comb += [
+            places.i.valid.eq(valid[3] & inside_page & ~stopped),
+            places.i.p.element.eq(element_address),
+            places.i.p.scale.eq(scale_address),
+            places.i.p.last.eq(last3),
+        ]
+        with m.If(valid[0] & last_block):
+            m.d.sync += left.eq(left - 1)
         with m.If(self.restart):
-            m.d.sync += count.eq(0)
+            m.d.sync += left.eq(self.target)
 
         fault = self.fault
-        with m.If(~stopped & move):
-            with m.If(valid[2] & out_of_page):
+        with m.If(~stopped):
+            with m.If(valid[3] & ~inside_page):
                 m.d.sync += [fault.valid.eq(1), fault.detail.eq(Operand.PAGE_RANGE)]
             with m.Elif(valid[0] & (bad != Operand.NONE)):
                 m.d.sync += [fault.valid.eq(1), fault.detail.eq(bad)]
         m.d.comb += fault.cause.eq(Fault.BAD_OPERAND)
 
-        # Write out: the elements, then at the head's end the scale. Request and data side by side;
-        # the FIFO lets the next request go while a port that wants requests first takes the data.
-        m.submodules.beats = fifo = StreamFIFO(self.memory.data.payload.shape(), 4)
-        connect(m, fifo.o, flipped(self.memory.data))
-        request = self.memory.request
-        beats = fifo.i
-        scale_turn = Signal()
-        asked = Signal()  # request of this turn is taken
-        given = Signal(range(block_beats + 1))  # beats of this turn that are taken
+        # Write out: the elements, then at the head's end the scale. Request and data side by side,
+        # a request with its first beat; a block follows the one before without a gap.
+        m.submodules.requests = requests = StreamFIFO(self.memory.request.payload.shape(), 4)
+        m.submodules.beats = beats = StreamFIFO(self.memory.data.payload.shape(), 4)
+        connect(m, requests.o, flipped(self.memory.request))
+        connect(m, beats.o, flipped(self.memory.data))
+        writing = Signal()
+        scale_turn, last_block_here = Signal(), Signal()
+        asks, ends, final = Signal(), Signal(), Signal()  # the beat: its turn's first, last; the last
+        elements, scale = restored.data.elements, restored.data.scale
+        where, scale_where = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
+        given = Signal(range(block_beats))  # beats of this turn before this one
         outstanding = Signal(range(MAX_OUTSTANDING + 1))
-        room = Signal()
-        request_done = Signal()
-        last_beat = Signal()
-        all_given = Signal()
-        data_done = Signal()
-        turn_done = Signal()
+        space, may_ask = Signal(), Signal()  # a cycle old: a place more than is needed
+        go, done, load = Signal(), Signal(), Signal()
+        lane = scale_where[:beat_bits]
         m.d.comb += [
-            room.eq(outstanding != MAX_OUTSTANDING),
-            request.valid.eq(valid[3] & ~asked & room),
-            request.p.address.eq(
-                Mux(scale_turn, scale_address >> beat_bits << beat_bits, element_address)
+            go.eq(writing & space & (~asks | may_ask)),
+            done.eq(go & final),
+            requests.i.valid.eq(go & asks),
+            requests.i.p.address.eq(
+                Mux(scale_turn, scale_where >> beat_bits << beat_bits, where)
             ),
-            request.p.beats.eq(Mux(scale_turn, 1, block_beats)),
-            beats.valid.eq(valid[3] & (asked | room) & ~all_given),
-            beats.p.data.eq(
-                Mux(
-                    scale_turn,
-                    kept3.scale.replicate(config.port_bytes),
-                    kept3.elements[: config.port_bits],
-                )
+            requests.i.p.beats.eq(Mux(scale_turn, 1, block_beats)),
+            beats.i.valid.eq(go),
+            beats.i.p.data.eq(
+                Mux(scale_turn, scale.replicate(config.port_bytes), elements.word_select(given, config.port_bits))
             ),
-            beats.p.strobe.eq(
-                Mux(scale_turn, 1 << scale_address[:beat_bits], (1 << config.port_bytes) - 1)
-            ),
-            all_given.eq(given == Mux(scale_turn, 1, block_beats)),
-            last_beat.eq(given == Mux(scale_turn, 0, block_beats - 1)),
-            request_done.eq(asked | (request.valid & request.ready)),
-            data_done.eq(all_given | (last_beat & beats.valid & beats.ready)),
-            turn_done.eq(valid[3] & request_done & data_done),
-            move.eq(~valid[3] | (turn_done & (scale_turn | ~kept3.last))),
+            beats.i.p.strobe.eq(Mux(scale_turn, 1 << lane, (1 << config.port_bytes) - 1)),
+            load.eq((~writing | done) & places.o.valid),
+            restored.en.eq(load),
+            places.o.ready.eq(~writing | done),
+            left_behind.eq(done),
         ]
-        with m.If(request.valid & request.ready):
-            m.d.sync += asked.eq(1)
-        with m.If(beats.valid & beats.ready):
+        with m.If(go):
             m.d.sync += [
                 given.eq(given + 1),
-                kept3.elements.eq(kept3.elements >> config.port_bits),
+                asks.eq(ends),
+                scale_turn.eq(ends),
+                ends.eq(ends | (given == block_beats - 2)),
+                final.eq(ends | ((given == block_beats - 2) & ~last_block_here)),
             ]
-        with m.If(turn_done):
-            m.d.sync += [asked.eq(0), given.eq(0), scale_turn.eq(kept3.last & ~scale_turn)]
-        with m.If(move & valid[2]):
-            m.d.sync += kept3.eq(kept2)
-        m.d.sync += outstanding.eq(outstanding + (request.valid & request.ready) - self.memory.done)
+        with m.If(~writing | done):
+            m.d.sync += writing.eq(places.o.valid)
+        with m.If(load):
+            m.d.sync += [
+                restored.addr.eq(restored.addr + 1),
+                where.eq(places.o.p.element),
+                scale_where.eq(places.o.p.scale),
+                last_block_here.eq(places.o.p.last),
+                given.eq(0),
+                asks.eq(1),
+                scale_turn.eq(0),
+                ends.eq(block_beats == 1),
+                final.eq((block_beats == 1) & ~places.o.p.last),
+            ]
+        asked = Signal()
+        with m.If(go):
+            m.d.sync += [Assert(beats.i.ready), Assert(~asks | requests.i.ready)]
+        m.d.sync += [
+            asked.eq(go & asks),
+            outstanding.eq(outstanding + asked - self.memory.done),
+            space.eq(beats.level <= 2),
+            may_ask.eq((requests.level <= 2) & (outstanding < MAX_OUTSTANDING - 2)),
+        ]
         with m.If(self.memory.done):
             m.d.sync += Assert(outstanding != 0)
 
+        nothing, all_here = Signal(), Signal()
+        m.d.sync += [
+            nothing.eq((inside == 0) & ~accept & ~asked & (outstanding == 0)),
+            all_here.eq(left == 0),
+        ]
         m.d.comb += [
-            self.quiet.eq(~valid.any() & (outstanding == 0)),
-            self.complete.eq(self.quiet & (count == self.target)),
+            self.quiet.eq(nothing),
+            self.complete.eq(nothing & all_here),
         ]
         return m

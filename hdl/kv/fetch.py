@@ -71,10 +71,10 @@ class PageFetch(Component):
         element_shift = log2_exact(1024 // port_bytes)
         scale_beats = PAGE_TOKENS // port_bytes
         beat_bits = 4 + element_shift + 2  # of a page: 2 * (HEAD_BLOCKS << element_shift) + scales
-        element_beats = Signal(4 + element_shift)  # of a half
+        last_element = Signal(4 + element_shift)  # beat of a half
         page_beats = Signal(beat_bits)
         m.d.sync += [
-            element_beats.eq(self.model.head_blocks << element_shift),
+            last_element.eq((self.model.head_blocks << element_shift) - 1),
             page_beats.eq((self.model.head_blocks << (element_shift + 1)) + (2 * scale_beats)),
         ]
 
@@ -100,16 +100,19 @@ class PageFetch(Component):
             coming.i.p.slot.eq(slot),
             coming.i.valid.eq(take),
         ]
+        able = Signal()  # what a page needs was there a cycle ago, and it is still
+        m.d.sync += able.eq(
+            self.open
+            & self.records.valid
+            & self.frames.valid
+            & coming.i.ready
+            & ~self.full
+            & ~take
+        )
         with m.FSM() as fsm:
             with m.State("NEXT"):
                 m.d.comb += [
-                    take.eq(
-                        self.open
-                        & self.records.valid
-                        & self.frames.valid
-                        & coming.i.ready
-                        & ~self.full
-                    ),
+                    take.eq(able),
                     self.records.ready.eq(take),
                     self.frames.ready.eq(take),
                 ]
@@ -143,7 +146,7 @@ class PageFetch(Component):
         part_end = Signal()
         page_end = Signal()
         m.d.comb += [
-            part_end.eq(beat.valid & (count == Mux(scales, scale_beats, element_beats) - 1)),
+            part_end.eq(beat.valid & (count == Mux(scales, scale_beats - 1, last_element))),
             page_end.eq(part_end & scales & value),
         ]
         m.d.sync += self.write.enable.eq(beat.valid)

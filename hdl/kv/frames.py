@@ -30,7 +30,7 @@ class RowFrames(Component):
     empty_segment
         Pulse: a segment without rows; PREPARE stays unfinished.
 
-    A segment costs 3 cycles, a page 2 more, a row 1 to fill; segments ahead of the fill.
+    A segment costs 3 cycles, a page 2, a row 1 to fill; segments ahead of the fill.
     """
 
     def __init__(self, config: Config):
@@ -53,7 +53,10 @@ class RowFrames(Component):
         depth = 4 * self._config.page_slots
         m.submodules.fills = fills = StreamFIFO(fill_record(), depth)
         m.submodules.table = table = Memory(
-            shape=frame_layout(), depth=self._config.row_capacity, init=[]
+            shape=frame_layout(),
+            depth=self._config.row_capacity,
+            init=[],
+            attrs={"no_rw_check": 1},  # read when it is whole
         )
         lookup = table.read_port()
         store = table.write_port()
@@ -70,14 +73,20 @@ class RowFrames(Component):
         walk = self.walk
         fill_in = fills.i
         issue = Signal()
+        last_page = Signal()  # of the segment
+        m.d.sync += self.empty_segment.eq(0)
+        m.d.sync += last_segment.eq(segment + 1 == self.step.segments)
         m.d.comb += [
             self.segments.address.eq(segment),
-            here.eq(Mux(left < PAGE_TOKENS - token, left, PAGE_TOKENS - token)),
-            last_segment.eq(segment + 1 == self.step.segments),
             fill_in.p.row.eq(row),
             fill_in.p.rows.eq(here),
             fill_in.p.token.eq(token),
-            fill_in.p.end.eq(last_segment & (left == here)),
+            fill_in.p.end.eq(last_segment & last_page),
+        ]
+        room = PAGE_TOKENS - token
+        m.d.sync += [
+            here.eq(Mux(left < room, left, room)),
+            last_page.eq(left <= room),
         ]
         with m.FSM():
             with m.State("IDLE"):
@@ -96,10 +105,14 @@ class RowFrames(Component):
                     walk.p.pages.eq(entry.pages),
                     walk.p.owner.eq(entry.owner),
                 ]
+                m.next = "ROWS"
+            with m.State("ROWS"):
                 m.next = "PAGE"
-                with m.If(entry.rows == 0):
-                    m.d.comb += self.empty_segment.eq(1)
+                with m.If(left == 0):
+                    m.d.sync += self.empty_segment.eq(1)
                     m.next = "STUCK"
+            with m.State("NEXT"):
+                m.next = "PAGE"
             with m.State("PAGE"):
                 m.d.comb += [
                     walk.valid.eq(fill_in.ready),
@@ -113,7 +126,8 @@ class RowFrames(Component):
                         token.eq(0),
                         walk.p.index.eq(walk.p.index + 1),
                     ]
-                    with m.If(left == here):
+                    m.next = "NEXT"
+                    with m.If(last_page):
                         m.d.sync += segment.eq(segment + 1)
                         with m.If(last_segment):
                             m.next = "IDLE"

@@ -36,7 +36,8 @@ class WordLookup(Component):
     forget
         Pulse while nothing is in flight: drop the kept beat (memory may have changed).
 
-    Latency: request to reply 1 cycle where the beat is kept, else 2 more than the memory's.
+    A request every three cycles. Latency: request to reply 4 cycles where the beat is kept, else 5
+    more than the memory's.
     """
 
     def __init__(self, config: Config, note: data.StructLayout, depth: int):
@@ -69,21 +70,35 @@ class WordLookup(Component):
         m.submodules.pending = pending = StreamFIFO(pending_layout, self._depth)
         m.submodules.beats = beats = StreamFIFO(self._config.port_bits, self._depth)
 
-        # Ask: a beat that was asked for last will be in `line` when this word's turn comes.
-        request = self.request.p
+        # Ask: a beat that was asked for last will be in `line` when this word's turn comes. A
+        # request is taken in one cycle, compared in the next, on its way in the third.
+        request = Signal.like(self.request.p)
+        have, compared, hit = Signal(), Signal(), Signal()
         asked = Signal(ADDRESS_BITS - beat_bits)
         asked_valid = Signal()
-        hit = Signal()
+        done = Signal()
+        space = Signal()  # (the last one went in three cycles ago or before)
+        m.d.sync += space.eq(pending.i.ready)
         m.d.comb += [
-            hit.eq(request.skip | (asked_valid & (asked == request.address[beat_bits:]))),
+            self.request.ready.eq(~have),
             self.read.payload.eq((request.address >> beat_bits) << beat_bits),
-            self.read.valid.eq(self.request.valid & pending.i.ready & ~hit),
-            self.request.ready.eq(pending.i.ready & (hit | self.read.ready)),
-            pending.i.valid.eq(self.request.valid & (hit | self.read.ready)),
+            self.read.valid.eq(compared & ~hit & space),
+            done.eq(compared & space & (hit | self.read.ready)),
+            pending.i.valid.eq(done),
             pending.i.p.fetch.eq(~hit),
             pending.i.p.lane.eq(request.address[2:beat_bits]),
             pending.i.p.note.eq(request.note),
         ]
+        with m.If(~have):
+            m.d.sync += [request.eq(self.request.p), have.eq(self.request.valid)]
+        with m.Elif(done):
+            m.d.sync += [have.eq(0), compared.eq(0)]
+        with m.Else():
+            m.d.sync += compared.eq(1)
+        with m.If(~compared):
+            m.d.sync += hit.eq(
+                request.skip | (asked_valid & (asked == request.address[beat_bits:]))
+            )
         with m.If(self.read.valid & self.read.ready):
             m.d.sync += [asked.eq(request.address[beat_bits:]), asked_valid.eq(1)]
         with m.If(self.forget):

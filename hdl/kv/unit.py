@@ -127,6 +127,7 @@ class KVUnit(Component):
             check.offset.eq(Mux(word.opcode == Opcode.ATTEND, word.offset, 0)),
             self.semaphore.wait_mask.eq(word.wait),
         ]
+        m.d.sync += writer.restart.eq(0)
         with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.comb += self.instruction.ready.eq(~stopped)
@@ -154,25 +155,25 @@ class KVUnit(Component):
                 with m.If(bad != Operand.NONE):
                     m.next = "STOPPED"
                 with m.Elif(word.opcode == Opcode.PREPARE):
-                    m.d.comb += [frames.start.eq(1), totals.start.eq(1), writer.restart.eq(1)]
+                    m.d.comb += [frames.start.eq(1), totals.start.eq(1)]
+                    m.d.sync += preparing.eq(1)
                     m.next = "PREPARE"
                 with m.Else():
                     m.d.comb += nest.start.eq(1)
                     m.d.sync += open_.eq(0)
                     m.next = "ATTEND"
             with m.State("PREPARE"):
-                m.d.comb += preparing.eq(1)
                 with m.If(frames.done):
+                    m.d.sync += preparing.eq(0)
                     m.next = "TOTALS"
             with m.State("TOTALS"), m.If(~totals.busy):
                 m.d.comb += self.semaphore.signal.eq(word.signal)
                 m.d.comb += self.activity.finished.eq(1)
-                m.d.sync += prepared.eq(1)
+                m.d.sync += [prepared.eq(1), writer.restart.eq(1)]
                 m.next = "IDLE"
             with m.State("ATTEND"):
                 with m.If(writer.complete & ~open_):
-                    m.d.comb += writer.restart.eq(1)
-                    m.d.sync += open_.eq(1)
+                    m.d.sync += [open_.eq(1), writer.restart.eq(1)]
                 with m.If(open_ & ~nest.busy & walk.idle & ~records.o.valid & fetch.idle):
                     m.d.comb += self.activity.finished.eq(1)
                     m.next = "IDLE"

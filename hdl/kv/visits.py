@@ -38,7 +38,7 @@ class VisitNest(Component):
     bad
         Not 0: an :class:`~hdl.kv.records.Operand` error; held until reset, no more visits.
 
-    A visit a cycle; a batch costs as many cycles as it has rows, and two; a head two, a segment
+    A visit a cycle; a batch costs as many cycles as it has rows, and three; a head one, a segment
     two. All of it runs ahead of the pages, as far as the FIFOs behind it reach.
     """
 
@@ -88,20 +88,22 @@ class VisitNest(Component):
 
         page = Signal(PAGE_INDEX_BITS)
         last_page = Signal(PAGE_INDEX_BITS)
+        first, last = Signal(), Signal()  # page of the batch
+        before_last = Signal(PAGE_INDEX_BITS)  # pages from this one to the last
         parity = Signal()
 
+        too_long = Signal()
         last_segment = Signal()
         last_head = Signal()
+        none_left, ends = Signal(), Signal()  # rows of the segment; batches
         issue = Signal()
         m.d.comb += [
             self.segments.address.eq(segment),
             self.walk.p.index.eq(page),
-            last_segment.eq(segment + 1 == self.step.segments),
-            last_head.eq(head + 1 == model.kv_heads),
-            visit.first.eq(page == 0),
-            visit.last.eq(page == last_page),
+            visit.first.eq(first),
+            visit.last.eq(last),
             visit.parity.eq(parity),
-            visit.end.eq(visit.last & (left == 0) & last_head & last_segment),
+            visit.end.eq(last & ends),
             visit.row.eq(row),
             visit.rows.eq(rows),
             visit.query_rows.eq(query_rows),
@@ -110,6 +112,13 @@ class VisitNest(Component):
             record.offset.eq(head_offset),
         ]
 
+        # (A batch takes longer than this to begin.)
+        m.d.sync += [
+            last_segment.eq(segment + 1 == self.step.segments),
+            last_head.eq(head + 1 == model.kv_heads),
+            none_left.eq(left == 0),
+            ends.eq((left == 0) & last_head & last_segment),
+        ]
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
             with m.State("IDLE"):
@@ -131,11 +140,7 @@ class VisitNest(Component):
                     head_query.eq(0),
                     head_end.eq(self.offset),
                 ]
-                with m.If(entry.rows == 0):
-                    m.d.sync += self.bad.eq(Operand.STEP)
-                    m.next = "STUCK"
-                with m.Else():
-                    m.next = "HEAD"
+                m.next = "HEAD"
             with m.State("HEAD"):
                 m.d.sync += [
                     head_offset.eq(head_end),
@@ -146,12 +151,13 @@ class VisitNest(Component):
                     next_query.eq(segment_query),
                 ]
                 m.next = "BATCH"
+                with m.If(segment_rows == 0):
+                    m.d.sync += self.bad.eq(Operand.STEP)
+                    m.next = "STUCK"
             with m.State("BATCH"):
+                m.d.sync += too_long.eq(head_end > model.kv_page_bytes)
                 m.d.sync += [rows.eq(0), query_rows.eq(0), query.eq(next_query)]
                 m.next = "COUNT"
-                with m.If(head_end > model.kv_page_bytes):
-                    m.d.sync += self.bad.eq(Operand.PAGE_RANGE)
-                    m.next = "STUCK"
             with m.State("COUNT"):
                 m.d.sync += [
                     rows.eq(rows + 1),
@@ -161,8 +167,11 @@ class VisitNest(Component):
                 ]
                 with m.If((left == 1) | (rows + 1 == model.batch_rows)):
                     m.next = "RANGE"
+                with m.If(too_long):
+                    m.d.sync += self.bad.eq(Operand.PAGE_RANGE)
+                    m.next = "STUCK"
                 # One too many is not past the sum's width: HEAD_GROUP is a row count at the most.
-                with m.If(query_rows > self._config.row_capacity):
+                with m.Elif(query_rows > self._config.row_capacity):
                     m.d.sync += self.bad.eq(Operand.BATCH)
                     m.next = "STUCK"
             with m.State("RANGE"):
@@ -171,10 +180,13 @@ class VisitNest(Component):
                     last_page.eq((position + rows - 1) >> 5),
                     visit.query_offset.eq(query + head_query),
                 ]
-                m.next = "PAGE"
+                m.next = "SPAN"
                 with m.If(query_rows > self._config.row_capacity):
                     m.d.sync += self.bad.eq(Operand.BATCH)
                     m.next = "STUCK"
+            with m.State("SPAN"):
+                m.d.sync += [first.eq(1), last.eq(last_page == 0), before_last.eq(last_page)]
+                m.next = "PAGE"
             with m.State("PAGE"):
                 m.d.comb += [
                     self.walk.valid.eq(self.records.ready),
@@ -182,14 +194,19 @@ class VisitNest(Component):
                     self.records.valid.eq(issue),
                 ]
                 with m.If(issue):
-                    m.d.sync += page.eq(page + 1)
-                    with m.If(visit.last):
+                    m.d.sync += [
+                        page.eq(page + 1),
+                        first.eq(0),
+                        before_last.eq(before_last - 1),
+                        last.eq(before_last == 1),
+                    ]
+                    with m.If(last):
                         m.d.sync += [
                             parity.eq(~parity),
                             row.eq(row + rows),
                             position.eq(position + rows),
                         ]
-                        with m.If(left != 0):
+                        with m.If(~none_left):
                             m.next = "BATCH"
                         with m.Elif(~last_head):
                             m.d.sync += [

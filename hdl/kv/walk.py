@@ -75,8 +75,10 @@ class PageWalk(Component):
         # 1. Bounds, and the address of the table entry.
         request = self.request.p
         ask = entries.request
-        m.d.comb += self.request.ready.eq(~ask.valid | ask.ready)
+        m.d.comb += self.request.ready.eq(~ask.valid)
         entry_address = Signal(ADDRESS_BITS)
+        with m.If(ask.ready):
+            m.d.sync += ask.valid.eq(0)
         with m.If(self.request.ready):
             bad = request.index >= request.pages
             m.d.sync += [
@@ -92,7 +94,9 @@ class PageWalk(Component):
         # 2. The entry is a page that exists, and the address of its owner.
         entry = entries.reply
         own = owners.request
-        m.d.comb += entry.ready.eq(~own.valid | own.ready)
+        m.d.comb += entry.ready.eq(~own.valid)
+        with m.If(own.ready):
+            m.d.sync += own.valid.eq(0)
         with m.If(entry.ready):
             note = entry.p.note
             outside = entry.p.word >= self.model.kv_pages
@@ -108,17 +112,25 @@ class PageWalk(Component):
                 own.p.note.owner.eq(note.owner),
             ]
 
-        # 3. The owner is the sequence that asks.
+        # 3. The owner is the sequence that asks; compared in one cycle, told in the next.
         answer = owners.reply
-        found = answer.p.note
-        stranger = Signal()
+        found = Signal.like(answer.p.note)
+        checking, stranger, right = Signal(), Signal(), Signal()
         fault = self.fault
         m.d.comb += [
-            stranger.eq(answer.p.word != found.owner),
-            address.page.valid.eq(answer.valid & ~found.bad & ~stranger & ~fault.valid),
+            answer.ready.eq(~checking),
+            right.eq(checking & ~found.bad & ~stranger & ~fault.valid),
+            address.page.valid.eq(right),
             address.page.payload.eq(found.page[:24]),
-            answer.ready.eq(address.page.ready & ~found.bad & ~stranger & ~fault.valid),
         ]
+        with m.If(~checking):
+            m.d.sync += [
+                checking.eq(answer.valid),
+                found.eq(answer.p.note),
+                stranger.eq(answer.p.word != answer.p.note.owner),
+            ]
+        with m.Elif(right & address.page.ready):
+            m.d.sync += checking.eq(0)
         with m.If(~fault.valid):
             with m.If(address.overflow):
                 m.d.sync += [
@@ -127,7 +139,7 @@ class PageWalk(Component):
                     fault.detail.eq(0),
                     fault.address.eq(Const(-1, ADDRESS_BITS)),
                 ]
-            with m.Elif(answer.valid & (found.bad | stranger) & address.page.ready):
+            with m.Elif(checking & (found.bad | stranger) & address.page.ready):
                 # (page.ready: the page before this one got its address, its fault would be older)
                 m.d.sync += [
                     fault.valid.eq(1),
@@ -145,20 +157,12 @@ class PageWalk(Component):
         m.submodules.kinds = kinds = StreamFIFO(1, 2 * depth)
         read = self.memory.request
         beat = self.memory.data
-        # The choice may not change under a request that waits.
-        owner_turn = Signal()
-        held = Signal()
-        held_owner = Signal()
-        m.d.comb += owner_turn.eq(Mux(held, held_owner, owners.read.valid))
-        m.d.sync += [held.eq(read.valid & ~read.ready), held_owner.eq(owner_turn)]
         m.d.comb += [
-            read.valid.eq(Mux(owner_turn, owners.read.valid, entries.read.valid)),
-            read.p.address.eq(Mux(owner_turn, owners.read.payload, entries.read.payload)),
             read.p.beats.eq(1),
-            owners.read.ready.eq(read.ready & owner_turn),
-            entries.read.ready.eq(read.ready & ~owner_turn),
-            kinds.i.valid.eq(read.valid & read.ready),
-            kinds.i.payload.eq(owner_turn),
+            owners.read.ready.eq(~read.valid),
+            entries.read.ready.eq(~read.valid & ~owners.read.valid),
+            kinds.i.valid.eq(~read.valid & (owners.read.valid | entries.read.valid)),
+            kinds.i.payload.eq(owners.read.valid),
             kinds.o.ready.eq(beat.valid),
             owners.arrive.eq(beat.valid & kinds.o.payload),
             entries.arrive.eq(beat.valid & ~kinds.o.payload),
@@ -166,6 +170,15 @@ class PageWalk(Component):
             entries.beat.eq(beat.payload),
             self.waiting.eq(kinds.o.valid),
         ]
+        with m.If(kinds.i.valid):
+            m.d.sync += [
+                read.valid.eq(1),
+                read.p.address.eq(
+                    Mux(owners.read.valid, owners.read.payload, entries.read.payload)
+                ),
+            ]
+        with m.Elif(read.ready):
+            m.d.sync += read.valid.eq(0)
         with m.If(kinds.i.valid):
             m.d.sync += Assert(kinds.i.ready)
         with m.If(beat.valid):

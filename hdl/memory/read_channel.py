@@ -9,7 +9,7 @@ from amaranth.utils import ceil_log2
 from hdl.config import Config
 from hdl.interfaces import ADDRESS_BITS, READ_WINDOW_BITS, read_client
 from hdl.memory.axi import BURST_INCR, CACHE, axi4_signature
-from hdl.memory.splitter import CLIENT_BITS, BurstSplitter
+from hdl.memory.splitter import CLIENT_BITS, BurstSplitter, one_of
 
 __all__ = ["ReadChannel"]
 
@@ -20,7 +20,8 @@ class ReadChannel(wiring.Component):
     Fixed priority in the order of ``clients``, decided once a request. All bursts carry one ID, so
     data comes in order and a FIFO of client numbers routes it. ``rready`` is always high: clients
     have room for what they asked. A beat reaches its client one cycle after ``rvalid``.
-    Throughput: a beat every cycle over any mix of clients, as long as bursts have 3 beats or more.
+    Throughput: a beat every cycle over any mix of clients, as long as bursts have 4 beats or more.
+    Latency: 5 cycles from a request to ``arvalid``.
 
     Parameters
     ----------
@@ -89,20 +90,20 @@ class ReadChannel(wiring.Component):
             self.bad_client.eq(splitter.bad_client),
         ]
 
-        # Requests: the first client that asks.
-        go = Signal()
-        m.d.comb += go.eq(splitter.i_request.ready & ~self.abort & ~self.hold)
-        for number, client in reversed(list(enumerate(clients))):
-            with m.If(client.request.valid):
-                m.d.comb += [
-                    splitter.i_request.payload.address.eq(client.request.payload.address),
-                    splitter.i_request.payload.beats.eq(client.request.payload.beats),
-                    splitter.i_request.payload.client.eq(number),
-                    splitter.i_request.valid.eq(~self.abort & ~self.hold),
-                ]
+        # Requests: the first client that asked a cycle ago. (It still does: a request stays until it
+        # is taken, and after that the splitter is busy until the choice is a new one.)
+        asks = Cat(client.request.valid for client in clients)
+        chosen = Signal(len(clients))
+        go = ~self.abort & ~self.hold
+        m.d.sync += chosen.eq(asks & -asks & (~self.abort).replicate(len(clients)))
+        m.d.comb += [
+            splitter.i_request.payload.eq(
+                one_of([client.request.payload for client in clients], chosen)
+            ),
+            splitter.i_request.valid.eq(chosen.any() & go),
+        ]
         for number, client in enumerate(clients):
-            above = [other.request.valid for other in clients[:number]]
-            m.d.comb += client.request.ready.eq(go & ~Cat(*above).any() if above else go)
+            m.d.comb += client.request.ready.eq(splitter.i_request.ready & chosen[number] & go)
 
         # Bursts to AR, each with a note of whose it is.
         route_layout = data.StructLayout({"address": config.address_bits, "client": CLIENT_BITS})
@@ -113,10 +114,12 @@ class ReadChannel(wiring.Component):
         note, head = Signal(route_layout), data.View(route_layout, route.r_data)
         free, open_ = Signal(), Signal(init=1)
         in_flight = Signal(range(256 * config.outstanding_reads + 1))  # beats
-        asked = Mux(free & burst.valid, burst.payload.beats, 0)
+        # (Bursts come three cycles apart: each is in `open_` when the next may go.)
         m.d.sync += [
-            in_flight.eq(in_flight + asked - axi.rvalid),
-            open_.eq((self.window == 0) | (in_flight + asked < self.window)),
+            in_flight.eq(
+                in_flight + Mux(free & burst.valid, burst.payload.beats, 0) - axi.rvalid
+            ),
+            open_.eq((self.window == 0) | (in_flight < self.window)),
         ]
         m.d.comb += [
             free.eq((~axi.arvalid | axi.arready) & route.w_rdy & open_ & ~self.abort),
@@ -138,36 +141,37 @@ class ReadChannel(wiring.Component):
         with m.Elif(axi.arready):
             m.d.sync += axi.arvalid.eq(0)
 
-        # Beats: registered once, then to the client at the head of the route.
-        valid, last, failed = Signal(), Signal(), Signal()
+        # Beats: to the client at the head of the route, registered once.
+        valid, failed = Signal(), Signal()
         beat = Signal(config.port_bits, reset_less=True)
         count = Signal(8)  # beats of the burst before this one
-        m.d.comb += [axi.rready.eq(1), route.r_en.eq(valid & last)]
+        m.d.comb += [axi.rready.eq(1), route.r_en.eq(axi.rvalid & axi.rlast)]
         m.d.sync += valid.eq(axi.rvalid)
         with m.If(axi.rvalid):
-            m.d.sync += [
-                beat.eq(axi.rdata),
-                last.eq(axi.rlast),
-                failed.eq(axi.rresp[1]),
-            ]
-        with m.If(valid):
-            m.d.sync += count.eq(count + 1)
-            with m.If(last):
-                m.d.sync += count.eq(0)
+            m.d.sync += [beat.eq(axi.rdata), count.eq(Mux(axi.rlast, 0, count + 1))]
         for number, (name, client) in enumerate(zip(self.clients, clients, strict=True)):
             mine = Signal(name=f"{name}_mine")
+            m.d.sync += mine.eq(axi.rvalid & ~self.abort & (head.client == number))
             m.d.comb += [
-                mine.eq(valid & ~self.abort & (head.client == number)),
-                client.data.valid.eq(mine),
+                client.data.valid.eq(mine & ~self.abort),
                 client.data.payload.eq(beat),
-                getattr(self, f"{name}_beat").eq(mine),
+                getattr(self, f"{name}_beat").eq(client.data.valid),
             ]
 
-        m.d.sync += self.error.eq(valid & failed & ~self.abort)
-        with m.If(valid & failed):
+        # A failed beat: where it is, a cycle later its address.
+        failed_burst, offset = Signal(route_layout), Signal.like(count)
+        m.d.sync += [
+            failed.eq(axi.rvalid & axi.rresp[1] & ~self.abort),
+            self.error.eq(failed & ~self.abort),
+        ]
+        with m.If(axi.rvalid & axi.rresp[1]):
+            m.d.sync += [failed_burst.eq(head), offset.eq(count)]
+        with m.If(failed):
             m.d.sync += [
-                self.error_address.eq(head.address + (count << shift)),
-                self.error_client.eq(head.client),
+                self.error_address.eq(failed_burst.address + (offset << shift)),
+                self.error_client.eq(failed_burst.client),
             ]
-        m.d.comb += self.idle.eq(splitter.idle & ~axi.arvalid & ~route.r_rdy & ~valid)
+        m.d.comb += self.idle.eq(
+            splitter.idle & ~axi.arvalid & ~route.r_rdy & ~valid & ~failed & ~self.error
+        )
         return m

@@ -50,8 +50,9 @@ class RowLoader(wiring.Component):
     row_write, constant_write : Out(stream({address, data}))
         Words for the memories; ``address`` in words.
 
-    Throughput: a beat a cycle. Latency: 5 cycles from instruction to its check, 4 more a row to its
-    first request (hidden behind the data of the row before).
+    Throughput: a beat a cycle. Latency: 6 cycles from instruction to its check, 6 more a row to its
+    first request (hidden behind the data of the row before), and half a cycle for each bit of
+    ``blocks`` in both.
     """
 
     def __init__(self, config: Config):
@@ -91,14 +92,17 @@ class RowLoader(wiring.Component):
         index = Signal.like(self.instruction.payload.index)
         number = Signal.like(self.step.rows)  # rows to copy
         row = Signal.like(self.step.rows)
-        factor = Signal(20)
         product = Signal(20 + 16)
+        shifted = Signal.like(product)  # factor, shifted with the bits of `blocks` that are done
+        multiplier = Signal.like(word.blocks)  # the bits that are not
+        multiplied = Signal()
         address = Signal(44)
         beats_bits = 16 + ceil_log2(BLOCK_BYTES) - shift
         row_beats, beats = Signal(beats_bits), Signal(beats_bits)  # of a row; still to ask
         room = Signal(range(depth_beats + 1), init=depth_beats)
-        size = Signal(range(config.burst_beats + 1))
-        asking, beat = Signal(), self.memory.data.valid
+        size = Signal(range(config.burst_beats + 1))  # of the next request
+        last = Signal()  # it is the row's last
+        asking, asked_last, beat = Signal(), Signal(), self.memory.data.valid
         request = self.memory.request
 
         job_layout = data.StructLayout(
@@ -132,17 +136,36 @@ class RowLoader(wiring.Component):
 
         end = Signal(range(1 << 37))  # one past the last block written
         is_constants = word.target == Target.CONSTANTS
+        incoming = layout(self.instruction.payload.word)
+        illegal, empty, outside, beyond = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            size.eq(Mux(beats < config.burst_beats, beats, config.burst_beats)),
             request.payload.address.eq(address),
-            request.payload.beats.eq(size),
             self.semaphore.wait_mask.eq(word.wait),
             self.rows.address.eq(row),
         ]
         m.d.sync += [
-            product.eq(factor * word.blocks),
+            size.eq(Mux(beats < config.burst_beats, beats, config.burst_beats)),
+            last.eq(beats <= config.burst_beats),
             end.eq(word.destination + product),
+            outside.eq(end > Mux(is_constants, config.constant_blocks, config.row_blocks)),
+            empty.eq((word.blocks == 0) | (number == 0)),
+            beyond.eq(address[40:].any()),
         ]
+
+        def multiply(factor):
+            """Begin ``product = factor * blocks``."""
+            m.d.sync += [product.eq(0), shifted.eq(factor), multiplier.eq(word.blocks)]
+
+        # Two bits a cycle: rows are short, and the array wants the FPGA's multipliers.
+        m.d.comb += multiplied.eq(multiplier == 0)
+        with m.If(~multiplied):
+            ones = shifted & multiplier[0].replicate(len(shifted))
+            twos = (shifted << 1)[: len(shifted)] & multiplier[1].replicate(len(shifted))
+            m.d.sync += [
+                product.eq(product + ones + twos),
+                shifted.eq(shifted << 2),
+                multiplier.eq(multiplier >> 2),
+            ]
         computing, waiting = Signal(), Signal()
         with m.FSM() as fsm:
             with m.State("IDLE"):
@@ -150,8 +173,9 @@ class RowLoader(wiring.Component):
                 m.d.sync += row.eq(0)
                 with m.If(self.instruction.valid):
                     m.d.sync += [
-                        word.eq(self.instruction.payload.word),
+                        word.eq(incoming),
                         index.eq(self.instruction.payload.index),
+                        illegal.eq(incoming.opcode != Opcode.LOAD),
                     ]
                     m.next = "WAIT"
             with m.State("WAIT"):
@@ -160,21 +184,24 @@ class RowLoader(wiring.Component):
                     address.eq(word.address),
                     row_beats.eq(word.blocks << (block_shift - shift)),
                     number.eq(rows),
-                    factor.eq(rows),
                 ]
-                with m.If(word.opcode != Opcode.LOAD):
+                multiply(rows)
+                m.d.comb += self.semaphore.wait_valid.eq(jobs.w_rdy)
+                with m.If(illegal):  # (nobody minds a semaphore that was taken)
                     fail(Fault.ILLEGAL_INSTRUCTION)
                 with m.Elif(jobs.w_rdy):
-                    m.d.comb += [self.semaphore.wait_valid.eq(1), waiting.eq(1)]
+                    m.d.comb += waiting.eq(1)
                     with m.If(self.semaphore.wait_ready):
                         m.next = "SIZE"
             with m.State("SIZE"):
-                m.next = "SUM"
+                with m.If(multiplied):
+                    m.next = "SUM"
             with m.State("SUM"):
+                m.next = "LIMIT"
+            with m.State("LIMIT"):
                 m.next = "CHECK"
             with m.State("CHECK"):
-                limit = Mux(is_constants, config.constant_blocks, config.row_blocks)
-                with m.If((word.blocks == 0) | (number == 0) | (end > limit)):
+                with m.If(empty | outside):
                     fail(Fault.BAD_OPERAND)
                 with m.Elif(word.address[:shift].any()):
                     fail(Fault.BAD_ADDRESS)
@@ -188,17 +215,18 @@ class RowLoader(wiring.Component):
                 m.d.comb += computing.eq(1)
                 with m.Switch(word.source):
                     with m.Case(LoadSource.CONSTANT):
-                        m.d.sync += factor.eq(0)
+                        multiply(0)
                     with m.Case(LoadSource.TOKEN):
-                        m.d.sync += factor.eq(self.rows.data.token)
+                        multiply(self.rows.data.token)
                     with m.Case(LoadSource.POSITION):
-                        m.d.sync += factor.eq(self.rows.data.position)
+                        multiply(self.rows.data.position)
                     with m.Case(LoadSource.ROW):
-                        m.d.sync += factor.eq(row)
+                        multiply(row)
                 m.next = "MULTIPLY"
             with m.State("MULTIPLY"):
                 m.d.comb += computing.eq(1)
-                m.next = "ADDRESS"
+                with m.If(multiplied):
+                    m.next = "ADDRESS"
             with m.State("ADDRESS"):
                 m.d.comb += computing.eq(1)
                 m.d.sync += [
@@ -206,25 +234,34 @@ class RowLoader(wiring.Component):
                     beats.eq(row_beats),
                     row.eq(row + 1),
                 ]
-                m.next = "ASK"
-            with m.State("ASK"):
-                with m.If(address[40:].any()):
+                m.next = "FIRST"
+            with m.State("FIRST"):  # size
+                m.d.comb += computing.eq(1)
+                m.next = "ROOM"
+            with m.State("NEXT"):
+                m.next = "ROOM"
+            with m.State("ROOM"):
+                m.d.sync += [request.payload.beats.eq(size), asked_last.eq(last)]
+                with m.If(beyond):
                     fail(Fault.BAD_ADDRESS)
-                with m.Else():
-                    m.d.comb += [
-                        request.valid.eq(room >= size),
-                        asking.eq(request.valid & request.ready),
-                    ]
-                with m.If(asking):
+                with m.Elif(room >= size):
+                    m.d.sync += request.valid.eq(1)
+                    m.next = "ASK"
+            with m.State("ASK"):
+                asked = request.payload.beats
+                m.d.comb += asking.eq(request.ready)
+                with m.If(request.ready):
                     m.d.sync += [
-                        address.eq(address + (size << shift)),
-                        beats.eq(beats - size),
+                        request.valid.eq(0),
+                        address.eq(address + (asked << shift)),
+                        beats.eq(beats - asked),
                     ]
-                    with m.If(beats == size):
-                        with m.If(row == number):
-                            m.next = "IDLE"
-                        with m.Else():
-                            m.next = "LOOKUP"
+                    with m.If(~asked_last):
+                        m.next = "NEXT"
+                    with m.Elif(row == number):
+                        m.next = "IDLE"
+                    with m.Else():
+                        m.next = "LOOKUP"
             with m.State("FAULT"):
                 pass
 
@@ -252,6 +289,7 @@ class RowLoader(wiring.Component):
         place = Signal(range(max(config.row_blocks, config.constant_blocks) * config.block_words))
         word_of_row = Signal(16 + ceil_log2(config.block_words))
         rows_left = Signal.like(number)
+        last_word, last_row = Signal(), Signal()  # of the row, of the instruction
         taken, finish = Signal(), Signal()
         for which, port in (
             (Target.ROWS, self.row_write),
@@ -268,13 +306,22 @@ class RowLoader(wiring.Component):
                 & Mux(target == Target.CONSTANTS, self.constant_write.ready, self.row_write.ready)
             ),
             taken.eq(words.r_rdy & words.r_en),
-            finish.eq(taken & (word_of_row == 1) & (rows_left == 1)),
+            finish.eq(taken & last_word & last_row),
         ]
         words_of_row = work.blocks << ceil_log2(config.block_words)
         with m.If(taken):
-            m.d.sync += [place.eq(place + 1), word_of_row.eq(word_of_row - 1)]
-            with m.If(word_of_row == 1):
-                m.d.sync += [word_of_row.eq(words_of_row), rows_left.eq(rows_left - 1)]
+            m.d.sync += [
+                place.eq(place + 1),
+                word_of_row.eq(word_of_row - 1),
+                last_word.eq(word_of_row == 2),
+            ]
+            with m.If(last_word):
+                m.d.sync += [
+                    word_of_row.eq(words_of_row),
+                    last_word.eq(words_of_row == 1),
+                    rows_left.eq(rows_left - 1),
+                    last_row.eq(rows_left == 2),
+                ]
         with m.If(finish):
             m.d.sync += running.eq(0)
             m.d.comb += [jobs.r_en.eq(1), self.semaphore.signal.eq(work.signal)]
@@ -284,21 +331,27 @@ class RowLoader(wiring.Component):
                 target.eq(work.target),
                 place.eq(work.destination << ceil_log2(config.block_words)),
                 word_of_row.eq(words_of_row),
+                last_word.eq(words_of_row == 1),
                 rows_left.eq(work.rows),
+                last_row.eq(work.rows == 1),
             ]
 
         # Room and status -------------------------------------------------------------------
         outstanding = Signal(range(depth_beats + 1))
+        owed = Signal()  # it is not 0
         m.d.sync += [
-            room.eq(room + Mux(taken, word_beats, 0) - Mux(asking, size, 0)),
-            outstanding.eq(outstanding + Mux(asking, size, 0) - beat),
+            room.eq(
+                room + Mux(taken, word_beats, 0) - Mux(asking, request.payload.beats, 0)
+            ),
+            outstanding.eq(outstanding + Mux(asking, request.payload.beats, 0) - beat),
+            owed.eq(asking | (outstanding > 1) | (owed & ~beat)),
         ]
         active, busy, blocked = Signal(), Signal(), Signal()
         m.d.comb += [
             active.eq(~(fsm.ongoing("IDLE") | fsm.ongoing("FAULT")) | jobs.r_rdy),
             busy.eq(beat | taken),
             blocked.eq((running & words.r_rdy & ~taken) | (waiting & ~jobs.r_rdy)),
-            self.activity.busy.eq(active & (busy | (~blocked & computing & (outstanding == 0)))),
+            self.activity.busy.eq(active & (busy | (~blocked & computing & ~owed))),
             self.activity.blocked.eq(active & ~busy & blocked),
             self.activity.starved.eq(active & ~self.activity.busy & ~self.activity.blocked),
             self.activity.finished.eq(finish),
@@ -309,7 +362,7 @@ class RowLoader(wiring.Component):
                 m.d.comb += self.activity.cause.eq(Cause.WRITE)
             with m.Elif(~self.semaphore.wait_ready):
                 m.d.comb += self.activity.cause.eq(Cause.SEMAPHORE)
-        with m.Elif(outstanding != 0):
+        with m.Elif(owed):
             m.d.comb += self.activity.cause.eq(Cause.MEMORY)
         with m.Elif(request.valid):
             m.d.comb += self.activity.cause.eq(Cause.PORT)

@@ -1,6 +1,9 @@
 """Requests of any length and place into legal AXI4 bursts."""
 
-from amaranth.hdl import Assert, Module, Mux, Signal
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -9,7 +12,7 @@ from hdl.config import Config
 from hdl.interfaces import ADDRESS_BITS
 from hdl.memory.axi import PAGE_BYTES
 
-__all__ = ["BurstSplitter", "burst_layout", "routed_request"]
+__all__ = ["BurstSplitter", "burst_layout", "one_of", "routed_request"]
 
 CLIENT_BITS = 3
 
@@ -30,7 +33,7 @@ class BurstSplitter(wiring.Component):
     """Checks a request against the memory window and cuts it into bursts.
 
     A burst has ``config.burst_beats`` beats at most and does not cross 4 KiB. A request is finished
-    before the next is taken: one cycle to take it, then two a burst.
+    before the next is taken: one cycle to take it, then three a burst.
 
     Members
     -------
@@ -73,40 +76,30 @@ class BurstSplitter(wiring.Component):
         shift = ceil_log2(config.port_bytes)
         page_beats = PAGE_BYTES // config.port_bytes
 
-        busy, sized = Signal(), Signal()
+        busy, placed, sized = Signal(), Signal(), Signal()
         request = Signal(routed_request())
         end = Signal(ADDRESS_BITS + 1)
-        low = Signal()
-        beats = Signal(range(config.burst_beats + 1))
+        wrong = Signal(4)
+        most = Signal(range(config.burst_beats + 1))  # that fit in a burst from here
+        beats = Signal.like(most)
+        last = Signal()
+        taken = Signal()
 
+        # Beats to the next 4 KiB boundary, 1 .. page_beats.
+        place = request.address[shift : ceil_log2(PAGE_BYTES)]
+        near = place > page_beats - config.burst_beats  # fewer than a burst's
         m.d.comb += [
             self.i_request.ready.eq(~busy),
             self.idle.eq(~busy),
-            self.bad.eq(
-                busy
-                & sized
-                & (
-                    low
-                    | (end > self.limit)
-                    | (end > 1 << config.address_bits)
-                    | request.address[:shift].any()
-                )
-            ),
+            self.bad.eq(sized & wrong.any()),
             self.bad_address.eq(request.address),
             self.bad_client.eq(request.client),
-            self.o_burst.valid.eq(busy & sized & ~self.bad),
+            self.o_burst.valid.eq(sized & ~wrong.any()),
             self.o_burst.payload.address.eq(request.address),
             self.o_burst.payload.beats.eq(beats),
             self.o_burst.payload.client.eq(request.client),
-            self.o_burst.payload.last.eq(request.beats == beats),
-        ]
-
-        # Beats to the next 4 KiB boundary, 1 .. page_beats.
-        room = Signal(range(page_beats + 1))
-        most = Signal(range(config.burst_beats + 1))
-        m.d.comb += [
-            room.eq(page_beats - request.address[shift : ceil_log2(PAGE_BYTES)]),
-            most.eq(Mux(room < config.burst_beats, room, config.burst_beats)),
+            self.o_burst.payload.last.eq(last),
+            taken.eq(self.o_burst.valid & self.o_burst.ready),
         ]
 
         with m.If(~busy), m.If(self.i_request.valid):
@@ -115,23 +108,47 @@ class BurstSplitter(wiring.Component):
                 Assert(self.i_request.payload.beats <= 256),
                 request.eq(self.i_request.payload),
                 busy.eq(1),
-                sized.eq(0),
+            ]
+        with m.Elif(~placed):
+            m.d.sync += [
+                most.eq(Mux(near, page_beats - place, config.burst_beats)),
+                end.eq(request.address + (request.beats << shift)),
+                placed.eq(1),
             ]
         with m.Elif(~sized):
             m.d.sync += [
                 beats.eq(Mux(request.beats < most, request.beats, most)),
-                # The same for every burst of a request.
-                end.eq(request.address + (request.beats << shift)),
-                low.eq(request.address < self.base),
+                last.eq(request.beats <= most),
+                # (Of a later burst the same as of the first.)
+                wrong.eq(
+                    Cat(
+                        request.address < self.base,
+                        end > self.limit,
+                        end > 1 << config.address_bits,
+                        request.address[:shift].any(),
+                    )
+                ),
                 sized.eq(1),
             ]
-        with m.Elif(self.o_burst.valid & self.o_burst.ready):
+        with m.Elif(taken):
             m.d.sync += [
                 request.address.eq(request.address + (beats << shift)),
                 request.beats.eq(request.beats - beats),
+                placed.eq(0),
                 sized.eq(0),
-                busy.eq(~self.o_burst.payload.last),
+                busy.eq(~last),
             ]
         with m.If(self.clear):
-            m.d.sync += busy.eq(0)
+            m.d.sync += [busy.eq(0), placed.eq(0), sized.eq(0)]
         return m
+
+
+def one_of(requests, chosen):
+    """The request of the client whose bit is set in ``chosen``, as a ``routed_request()``."""
+    terms = []
+    for number, request in enumerate(requests):
+        whole = Cat(request.address, request.beats, Const(number, CLIENT_BITS))
+        terms.append(whole & chosen[number].replicate(len(whole)))
+    while len(terms) > 1:
+        terms = [reduce(or_, terms[i : i + 2]) for i in range(0, len(terms), 2)]
+    return routed_request()(terms[0])

@@ -44,7 +44,8 @@ class TapeReader(wiring.Component):
     left : Out(1)
         Something is still to be read or taken.
 
-    Latency: from instruction taken to the first request 2 cycles; from a beat to its stream 2.
+    Latency: from instruction taken to the first request 3 cycles, from one request to the next 3;
+    from a beat to its stream 2.
 
     Raises ``ValueError`` if ``config.tape_beats`` does not hold the elements of two block tiles.
     """
@@ -85,7 +86,8 @@ class TapeReader(wiring.Component):
         address = Signal.like(word.address)
         beats = Signal(32 + ceil_log2(period + 1))  # of the instruction, not yet asked
         allowance = Signal(range(window + 1), init=window)  # beats that may be asked
-        size = Signal(range(config.burst_beats + 1))
+        size = Signal(range(config.burst_beats + 1))  # of the next request
+        asked, asked_last = Signal.like(size), Signal()  # of the one that is asked for
         asking, beat = Signal(), self.memory.data.valid
         request = self.memory.request
 
@@ -101,56 +103,71 @@ class TapeReader(wiring.Component):
             ]
             m.next = "FAULT"
 
+        # A request in steps: its size, whether there is room, and out. Sizes lead up to the next
+        # multiple of a burst where that is a power of two: from there on bursts are aligned.
         most = config.burst_beats
         if config.burst_beats & (config.burst_beats - 1) == 0:
-            # Up to the next multiple of the burst size: from there on bursts are aligned.
             most = config.burst_beats - address[shift : shift + ceil_log2(config.burst_beats)]
+        last = Signal()  # request of the instruction
+        incoming = layout(self.instruction.payload.word)
+        illegal, empty, odd = Signal(), Signal(), Signal()
+        m.d.sync += [size.eq(Mux(beats < most, beats, most)), last.eq(beats <= most)]
         m.d.comb += [
-            size.eq(Mux(beats < most, beats, most)),
             request.payload.address.eq(address),
-            request.payload.beats.eq(size),
+            request.payload.beats.eq(asked),
             receipts.w_data.eq(Cat(word.block_tiles, word.signal)),
             self.semaphore.wait_mask.eq(word.wait),
         ]
-        idle = Signal()
+        idle, waits_for_room = Signal(), Signal()
         with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.comb += [idle.eq(1), self.instruction.ready.eq(1)]
+                m.d.sync += [
+                    word.eq(incoming),
+                    index.eq(self.instruction.payload.index),
+                    address.eq(incoming.address),
+                    # A block tile is 33 * row_beats beats.
+                    beats.eq(
+                        ((incoming.block_tiles << 5) + incoming.block_tiles) * config.row_beats
+                    ),
+                    illegal.eq(incoming.opcode != Opcode.TAPE),
+                    empty.eq(incoming.block_tiles == 0),
+                    odd.eq(incoming.address[:shift].any()),
+                ]
                 with m.If(self.instruction.valid):
-                    m.d.sync += [
-                        word.eq(self.instruction.payload.word),
-                        index.eq(self.instruction.payload.index),
-                    ]
                     m.next = "WAIT"
             with m.State("WAIT"):
-                m.d.sync += [
-                    address.eq(word.address),
-                    # A block tile is 33 * row_beats beats.
-                    beats.eq(((word.block_tiles << 5) + word.block_tiles) * config.row_beats),
-                ]
-                with m.If(word.opcode != Opcode.TAPE):
+                # (After a fault nobody minds a semaphore that was taken.)
+                m.d.comb += self.semaphore.wait_valid.eq(receipts.w_rdy)
+                with m.If(illegal):
                     fail(Fault.ILLEGAL_INSTRUCTION)
-                with m.Elif(word.block_tiles == 0):
+                with m.Elif(empty):
                     fail(Fault.BAD_OPERAND)
-                with m.Elif(word.address[:shift].any()):
+                with m.Elif(odd):
                     fail(Fault.BAD_ADDRESS)
-                with m.Elif(receipts.w_rdy):
-                    m.d.comb += self.semaphore.wait_valid.eq(1)
-                    with m.If(self.semaphore.wait_ready):
-                        m.d.comb += receipts.w_en.eq(1)
-                        m.next = "ASK"
+                with m.Elif(receipts.w_rdy & self.semaphore.wait_ready):
+                    m.d.comb += receipts.w_en.eq(1)
+                    m.next = "ROOM"
+            with m.State("SIZE"):
+                m.next = "ROOM"
+            with m.State("ROOM"):
+                m.d.comb += waits_for_room.eq(1)
+                m.d.sync += [asked.eq(size), asked_last.eq(last)]
+                with m.If(allowance >= size):
+                    m.d.sync += request.valid.eq(1)
+                    m.next = "ASK"
             with m.State("ASK"):
-                m.d.comb += [
-                    request.valid.eq(allowance >= size),
-                    asking.eq(request.valid & request.ready),
-                ]
-                with m.If(asking):
+                m.d.comb += asking.eq(request.ready)
+                with m.If(request.ready):
                     m.d.sync += [
-                        address.eq(address + (size << shift)),
-                        beats.eq(beats - size),
+                        request.valid.eq(0),
+                        address.eq(address + (asked << shift)),
+                        beats.eq(beats - asked),
                     ]
-                    with m.If(beats == size):
+                    with m.If(asked_last):
                         m.next = "IDLE"
+                    with m.Else():
+                        m.next = "SIZE"
             with m.State("FAULT"):
                 pass
 
@@ -179,12 +196,15 @@ class TapeReader(wiring.Component):
             with m.If(is_scale):
                 m.d.sync += row.eq(scales.w_data)
 
-        # The oldest instruction is complete with its last tile.
-        arrived = Signal(32)
+        # The oldest instruction is complete with its last tile. (Compared while the tile comes: that
+        # takes longer than the three cycles this does.)
+        arrived, following = Signal(32), Signal(32)
+        complete = Signal()
         oldest = data.View(receipt, receipts.r_data)
+        m.d.sync += [following.eq(arrived + 1), complete.eq(following == oldest.tiles)]
         with m.If(tile_end):
-            m.d.sync += arrived.eq(arrived + 1)
-            with m.If(arrived + 1 == oldest.tiles):
+            m.d.sync += arrived.eq(following)
+            with m.If(complete):
                 m.d.sync += arrived.eq(0)
                 m.d.comb += [receipts.r_en.eq(1), self.semaphore.signal.eq(oldest.signal)]
 
@@ -216,17 +236,21 @@ class TapeReader(wiring.Component):
         with m.Elif(scale_taken):
             m.d.comb += release.eq(ahead > 0)
             m.d.sync += ahead.eq(ahead - 1)
-        m.d.sync += allowance.eq(allowance + Mux(release, period, 0) - Mux(asking, size, 0))
+        m.d.sync += allowance.eq(allowance + Mux(release, period, 0) - Mux(asking, asked, 0))
         with m.If(asking):
-            m.d.sync += Assert(allowance >= size)
+            m.d.sync += Assert(allowance >= asked)
 
         # Status ----------------------------------------------------------------------------
         outstanding = Signal(range(window + 1))
         active, waits = Signal(), Signal()
-        m.d.sync += outstanding.eq(outstanding + Mux(asking, size, 0) - beat)
+        owed = Signal()  # outstanding is not 0
+        m.d.sync += [
+            outstanding.eq(outstanding + Mux(asking, asked, 0) - beat),
+            owed.eq(asking | (outstanding > 1) | (owed & ~beat)),
+        ]
         m.d.comb += [
-            active.eq(~idle | (outstanding != 0)),
-            waits.eq((outstanding != 0) | request.valid),
+            active.eq(~idle | owed),
+            waits.eq(owed | request.valid),
             self.activity.busy.eq(active & beat),
             self.activity.starved.eq(active & ~beat & waits),
             self.activity.blocked.eq(active & ~beat & ~waits & ~fsm.ongoing("FAULT")),
@@ -234,8 +258,8 @@ class TapeReader(wiring.Component):
             self.left.eq(active | elements.r_rdy | scales.r_rdy | (elements.level != 0)),
         ]
         with m.If(waits):
-            m.d.comb += self.activity.cause.eq(Mux(outstanding != 0, Cause.MEMORY, Cause.PORT))
-        with m.Elif(fsm.ongoing("ASK")):
+            m.d.comb += self.activity.cause.eq(Mux(owed, Cause.MEMORY, Cause.PORT))
+        with m.Elif(waits_for_room):
             m.d.comb += self.activity.cause.eq(Cause.FIFO)
         with m.Else():
             granted = ~self.semaphore.wait_valid | self.semaphore.wait_ready

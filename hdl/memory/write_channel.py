@@ -1,6 +1,6 @@
 """AW, W and B: write clients on one AXI4 write channel."""
 
-from amaranth.hdl import Assert, Module, Signal
+from amaranth.hdl import Assert, Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -9,7 +9,7 @@ from amaranth.utils import ceil_log2
 from hdl.config import Config
 from hdl.interfaces import ADDRESS_BITS, write_client
 from hdl.memory.axi import BURST_INCR, CACHE, axi4_signature
-from hdl.memory.splitter import CLIENT_BITS, BurstSplitter
+from hdl.memory.splitter import CLIENT_BITS, BurstSplitter, one_of
 
 __all__ = ["WriteChannel"]
 
@@ -76,27 +76,28 @@ class WriteChannel(wiring.Component):
             self.bad_client.eq(splitter.bad_client),
         ]
 
-        # Requests: the next client in turn that asks.
-        turn = Signal(range(len(clients)))  # who was served last
-        pick = Signal(range(len(clients)))
-        with m.Switch(turn):
-            for served in range(len(clients)):
-                with m.Case(served):
-                    for step in range(len(clients), 0, -1):
-                        number = (served + step) % len(clients)
-                        with m.If(clients[number].request.valid):
-                            m.d.comb += pick.eq(number)
+        # Requests: the next client in turn of those that asked a cycle ago (see ReadChannel).
+        turn = Signal(len(clients), init=1)  # who was served last
+        chosen = Signal(len(clients))
+        go = ~self.abort & ~self.hold
+        for served in range(len(clients)):
+            with m.If(turn[served]):
+                for step in range(len(clients), 0, -1):
+                    number = (served + step) % len(clients)
+                    with m.If(clients[number].request.valid):
+                        m.d.sync += chosen.eq(1 << number)
+        with m.If(self.abort | ~Cat(client.request.valid for client in clients).any()):
+            m.d.sync += chosen.eq(0)
+        m.d.comb += [
+            splitter.i_request.payload.eq(
+                one_of([client.request.payload for client in clients], chosen)
+            ),
+            splitter.i_request.valid.eq(chosen.any() & go),
+        ]
         for number, client in enumerate(clients):
-            with m.If(pick == number):
-                m.d.comb += [
-                    splitter.i_request.payload.address.eq(client.request.payload.address),
-                    splitter.i_request.payload.beats.eq(client.request.payload.beats),
-                    splitter.i_request.payload.client.eq(number),
-                    splitter.i_request.valid.eq(client.request.valid & ~self.abort & ~self.hold),
-                    client.request.ready.eq(splitter.i_request.ready & ~self.abort & ~self.hold),
-                ]
+            m.d.comb += client.request.ready.eq(splitter.i_request.ready & chosen[number] & go)
         with m.If(splitter.i_request.valid & splitter.i_request.ready):
-            m.d.sync += turn.eq(pick)
+            m.d.sync += turn.eq(chosen)
 
         # Bursts to AW; a note for W (whose, how many beats) and one for B (whose, last, where).
         burst = splitter.o_burst
@@ -136,20 +137,21 @@ class WriteChannel(wiring.Component):
 
         # Beats of the burst in hand, from its client or, after an abort, from nowhere.
         left = Signal(9)  # beats of the burst still to take
-        owner = Signal(CLIENT_BITS)
+        some, one = Signal(), Signal()  # left is not 0; it is 1
+        owner = Signal(len(clients))  # one-hot, none where nothing is left
         room, have = Signal(), Signal()
         head = data.View(send_layout, sends.r_data)
         beat = Signal(clients[0].data.payload.shape())
         m.d.comb += room.eq(~axi.wvalid | axi.wready)
         for number, (name, client) in enumerate(zip(self.clients, clients, strict=True)):
-            with m.If((owner == number) & (left != 0) & ~self.abort):
+            with m.If(owner[number] & ~self.abort):
                 m.d.comb += [
                     client.data.ready.eq(room),
                     have.eq(client.data.valid),
                     beat.eq(client.data.payload),
                     getattr(self, f"{name}_beat").eq(room & client.data.valid),
                 ]
-        with m.If(self.abort & (left != 0)):
+        with m.If(self.abort & some):
             m.d.comb += have.eq(1)  # beat is 0, strobes and all
         taken = Signal()
         m.d.comb += taken.eq(have & room)
@@ -158,14 +160,23 @@ class WriteChannel(wiring.Component):
                 axi.wvalid.eq(1),
                 axi.wdata.eq(beat.data),
                 axi.wstrb.eq(beat.strobe),
-                axi.wlast.eq(left == 1),
+                axi.wlast.eq(one),
                 left.eq(left - 1),
+                one.eq(left == 2),
             ]
         with m.Elif(axi.wready):
             m.d.sync += axi.wvalid.eq(0)
-        m.d.comb += sends.r_en.eq((left == 0) | (taken & (left == 1)))
-        with m.If(sends.r_en & sends.r_rdy):
-            m.d.sync += [left.eq(head.beats), owner.eq(head.client)]
+        m.d.comb += sends.r_en.eq(~some | (taken & one))
+        with m.If(sends.r_en):
+            m.d.sync += [
+                some.eq(sends.r_rdy),
+                one.eq(head.beats == 1),
+                left.eq(head.beats),
+                *[
+                    bit.eq(sends.r_rdy & (head.client == number))
+                    for number, bit in enumerate(owner)
+                ],
+            ]
 
         # Responses come in order: one ID.
         valid, failed = Signal(), Signal()
@@ -190,7 +201,7 @@ class WriteChannel(wiring.Component):
             splitter.idle
             & ~axi.awvalid
             & ~axi.wvalid
-            & (left == 0)
+            & ~some
             & ~sends.r_rdy
             & ~replies.r_rdy
             & ~valid

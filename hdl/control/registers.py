@@ -137,8 +137,7 @@ class HostRegisters(wiring.Component):
         is_counter, known, value = Signal(), Signal(), Signal(32)
         m.d.comb += self.counter_index.eq(number)
         m.d.sync += [
-            flag.eq(slave.read_address == register.value)
-            for register, (flag, _) in reads.items()
+            flag.eq(slave.read_address == register.value) for register, (flag, _) in reads.items()
         ]
         m.d.sync += [
             is_counter.eq(

@@ -1,6 +1,6 @@
 """Counting semaphores between units."""
 
-from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Assert, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -61,9 +61,7 @@ class SemaphoreFile(wiring.Component):
         claimed: Value = Const(0, SEMAPHORES)
         given_away: Value = Const(0, SEMAPHORES)
         for i, mask in enumerate(asked):
-            m.d.comb += granted[i].eq(
-                (mask != 0) & ~answer[i] & ((mask & (~some | claimed)) == 0)
-            )
+            m.d.comb += granted[i].eq((mask != 0) & ~answer[i] & ((mask & (~some | claimed)) == 0))
             claimed |= mask
             given_away |= mask & granted[i].replicate(SEMAPHORES)
         m.d.sync += taken.eq(given_away & (~self.clear).replicate(SEMAPHORES))
@@ -72,9 +70,7 @@ class SemaphoreFile(wiring.Component):
         for i, count in enumerate(counts):
             given = Signal(range(self._units + 1), name=f"given{i}")
             total = Signal(_COUNT_BITS + 1, name=f"total{i}")
-            m.d.sync += given.eq(
-                Mux(self.clear, 0, sum(unit.signal[i] for unit in units))
-            )
+            m.d.sync += given.eq(Mux(self.clear, 0, sum(unit.signal[i] for unit in units)))
             m.d.comb += [
                 total.eq(count + given - taken[i]),
                 lost[i].eq(total[_COUNT_BITS]),

@@ -226,7 +226,11 @@ class AppendWriter(Component):
         connect(m, beats.o, flipped(self.memory.data))
         writing = Signal()
         scale_turn, last_block_here = Signal(), Signal()
-        asks, ends, final = Signal(), Signal(), Signal()  # the beat: its turn's first, last; the last
+        asks, ends, final = (
+            Signal(),
+            Signal(),
+            Signal(),
+        )  # the beat: its turn's first, last; the last
         elements, scale = restored.data.elements, restored.data.scale
         where, scale_where = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
         given = Signal(range(block_beats))  # beats of this turn before this one
@@ -238,13 +242,15 @@ class AppendWriter(Component):
             go.eq(writing & space & (~asks | may_ask)),
             done.eq(go & final),
             requests.i.valid.eq(go & asks),
-            requests.i.p.address.eq(
-                Mux(scale_turn, scale_where >> beat_bits << beat_bits, where)
-            ),
+            requests.i.p.address.eq(Mux(scale_turn, scale_where >> beat_bits << beat_bits, where)),
             requests.i.p.beats.eq(Mux(scale_turn, 1, block_beats)),
             beats.i.valid.eq(go),
             beats.i.p.data.eq(
-                Mux(scale_turn, scale.replicate(config.port_bytes), elements.word_select(given, config.port_bits))
+                Mux(
+                    scale_turn,
+                    scale.replicate(config.port_bytes),
+                    elements.word_select(given, config.port_bits),
+                )
             ),
             beats.i.p.strobe.eq(Mux(scale_turn, 1 << lane, (1 << config.port_bytes) - 1)),
             load.eq((~writing | done) & places.o.valid),

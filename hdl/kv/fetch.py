@@ -102,12 +102,7 @@ class PageFetch(Component):
         ]
         able = Signal()  # what a page needs was there a cycle ago, and it is still
         m.d.sync += able.eq(
-            self.open
-            & self.records.valid
-            & self.frames.valid
-            & coming.i.ready
-            & ~self.full
-            & ~take
+            self.open & self.records.valid & self.frames.valid & coming.i.ready & ~self.full & ~take
         )
         with m.FSM() as fsm:
             with m.State("NEXT"):

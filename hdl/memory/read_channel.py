@@ -90,8 +90,8 @@ class ReadChannel(wiring.Component):
             self.bad_client.eq(splitter.bad_client),
         ]
 
-        # Requests: the first client that asked a cycle ago. (It still does: a request stays until it
-        # is taken, and after that the splitter is busy until the choice is a new one.)
+        # Requests: the first client that asked a cycle ago. (It still does: a request stays until
+        # it is taken, and after that the splitter is busy until the choice is a new one.)
         asks = Cat(client.request.valid for client in clients)
         chosen = Signal(len(clients))
         go = ~self.abort & ~self.hold
@@ -116,9 +116,7 @@ class ReadChannel(wiring.Component):
         in_flight = Signal(range(256 * config.outstanding_reads + 1))  # beats
         # (Bursts come three cycles apart: each is in `open_` when the next may go.)
         m.d.sync += [
-            in_flight.eq(
-                in_flight + Mux(free & burst.valid, burst.payload.beats, 0) - axi.rvalid
-            ),
+            in_flight.eq(in_flight + Mux(free & burst.valid, burst.payload.beats, 0) - axi.rvalid),
             open_.eq((self.window == 0) | (in_flight < self.window)),
         ]
         m.d.comb += [

@@ -340,9 +340,7 @@ class RowLoader(wiring.Component):
         outstanding = Signal(range(depth_beats + 1))
         owed = Signal()  # it is not 0
         m.d.sync += [
-            room.eq(
-                room + Mux(taken, word_beats, 0) - Mux(asking, request.payload.beats, 0)
-            ),
+            room.eq(room + Mux(taken, word_beats, 0) - Mux(asking, request.payload.beats, 0)),
             outstanding.eq(outstanding + Mux(asking, request.payload.beats, 0) - beat),
             owed.eq(asking | (outstanding > 1) | (owed & ~beat)),
         ]

@@ -196,8 +196,8 @@ class TapeReader(wiring.Component):
             with m.If(is_scale):
                 m.d.sync += row.eq(scales.w_data)
 
-        # The oldest instruction is complete with its last tile. (Compared while the tile comes: that
-        # takes longer than the three cycles this does.)
+        # The oldest instruction is complete with its last tile. (Compared while the tile comes:
+        # that takes longer than the three cycles this does.)
         arrived, following = Signal(32), Signal(32)
         complete = Signal()
         oldest = data.View(receipt, receipts.r_data)

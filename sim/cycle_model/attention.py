@@ -13,7 +13,7 @@ __all__ = ["attend", "prepare"]
 def prepare(chip: Chip, v: Operands, offered: float) -> None:
     taken = max(offered, chip.kv.idle)
     chip.taken[Unit.KV].append(taken)
-    granted = max(taken + 2, chip.wait(v["wait"]))
+    granted = chip.granted(taken + 2, v["wait"])
     chip.signal(v["signal"], chip.kv.prepare(granted, chip.segments, chip.page_bits))
 
 

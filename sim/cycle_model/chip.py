@@ -14,8 +14,11 @@ from sim.cycle_model.writes import MEMORY_PLACES, WriteCosts
 
 __all__ = ["GRANT", "LOAD_JOBS", "SEMAPHORE", "Chip", "Instruction", "Operands"]
 
-SEMAPHORE = 1
-"""hdl/control/semaphores.py: a count is a register."""
+SEMAPHORE = 3
+"""hdl/control/semaphores.py: from a give to the answer of one who waits."""
+
+ASKED = 2
+"""The same: from a request to its answer where the semaphores are there."""
 
 GRANT = 1
 """hdl/matrix/feeder.py: from a semaphore there to a tile that may be fed."""
@@ -136,6 +139,10 @@ class Chip:
             if mask >> i & 1:
                 at = max(at, self.semaphores[i].popleft() + SEMAPHORE)
         return at
+
+    def granted(self, asked: float, mask: int) -> float:
+        """When a unit that asks at ``asked`` has its semaphores."""
+        return max(asked + ASKED, self.wait(mask)) if mask else asked
 
     def signal(self, mask: int, at: float) -> None:
         """Give semaphores."""

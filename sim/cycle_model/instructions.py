@@ -14,10 +14,11 @@ __all__ = ["HANDLERS"]
 
 _CONSTANT = LoadSource.CONSTANT.value
 
-_LOAD_TO_ASK = 7
-"""hdl/memory/row_loader.py: SIZE, SUM, CHECK, LOOKUP, INDEX, MULTIPLY, ADDRESS."""
+_LOAD_TO_ASK = 10
+"""hdl/memory/row_loader.py: SIZE, SUM, LIMIT, CHECK, LOOKUP, INDEX, MULTIPLY, ADDRESS, FIRST, ROOM,
+beside the multiplication in SIZE and MULTIPLY."""
 
-_LOAD_ROW = 5
+_LOAD_ROW = 8
 """The same: from a row's last request to the next row's first."""
 
 _LOAD_DONE = 3
@@ -29,13 +30,13 @@ _WORD_TO_WRITER = 4
 
 def _tape(chip: Chip, v: Operands, offered: float) -> None:
     taken = max(offered, chip.tape_taken)
-    granted = max(taken + 1, chip.wait(v["wait"]))
+    granted = chip.granted(taken + 1, v["wait"])
     chip.taken[Unit.TAPE].append(taken)
-    chip.tape_taken = taken + 3
+    chip.tape_taken = taken + 5
     if chip.line.started == float("inf"):
-        chip.line.start(granted + 1)
+        chip.line.start(granted + 2)
     else:
-        chip.line.go_on(chip.tape_told, granted + 1)
+        chip.line.go_on(chip.tape_told, granted + 2)
     chip.tape_told += v["block_tiles"] * chip.machine.period
 
 
@@ -43,19 +44,20 @@ def _load(chip: Chip, v: Operands, offered: float) -> None:
     taken = max(offered, chip.load_idle)
     chip.taken[Unit.LOAD].append(taken)
     chip.load_jobs.append(chip.load_done)
-    granted = max(taken + 1, chip.wait(v["wait"]), chip.load_jobs.popleft())
+    granted = chip.granted(max(taken + 1, chip.load_jobs.popleft()), v["wait"])
     chip.load_blocked += max(0.0, granted - max(taken + 1, chip.load_done))
     rows = 1 if v["source"] == _CONSTANT else chip.rows
     row_beats = v["blocks"] * 4 * BLOCK / chip.machine.port_bytes
     burst = chip.machine.burst_beats
-    ask = granted + _LOAD_TO_ASK
+    multiply = -(-v["blocks"].bit_length() // 2)  # two bits a cycle
+    ask = granted + _LOAD_TO_ASK + 2 * multiply
     ends: list[float] = []
     sizes: list[float] = []
     room = 2.0 * burst
     freed = 0
     for row in range(rows):
         if row:
-            ask += _LOAD_ROW
+            ask += _LOAD_ROW + multiply - 3
         left = row_beats
         while left > 0:
             size = min(left, burst)
@@ -70,7 +72,7 @@ def _load(chip: Chip, v: Operands, offered: float) -> None:
             sizes.append(size)
             room -= size
             left -= size
-            ask = chip.line.accepted + 1
+            ask = chip.line.accepted + 3
     chip.row_beats += rows * row_beats
     chip.load_idle = ask
     chip.load_active += max(0.0, ends[-1] - max(taken, chip.load_done))

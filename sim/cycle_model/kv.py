@@ -20,25 +20,26 @@ Segment = tuple[int, int, int]
 _BEGIN = 4
 """hdl/kv/unit.py: DECODE, CHECK, BEGIN behind an instruction's arrival."""
 
-_NEST = 5
-"""hdl/kv/visits.py: READ, SEGMENT, HEAD, BATCH, RANGE and the first PAGE, beside the rows."""
+_NEST = 6
+"""hdl/kv/visits.py: READ, SEGMENT, HEAD, BATCH, RANGE, SPAN and the first PAGE, beside the rows."""
 
 _FRAMES = 2
-"""hdl/kv/frames.py: from the semaphores to READ; each segment then costs three cycles."""
+"""hdl/kv/frames.py: from the semaphores to READ; each segment then costs four cycles."""
 
-_ENTRY_TO_OWNER = 3
-_OWNER_TO_FRAME = 4
+_PAGE_TO_ENTRY = 4
+_ENTRY_TO_OWNER = 6
+_OWNER_TO_FRAME = 5
 """hdl/kv/walk.py, lookup.py, address.py: beside a bit of the page number a cycle."""
 
 _WALK_DEPTH = 2
 """hdl/kv/walk.py: lookups in flight for each page slot."""
 
-_TAKE_TO_ASK = 2
+_TAKE_TO_ASK = 3
 _PAGE_TO_VISIT = 2
 """hdl/kv/fetch.py."""
 
-_APPEND_STEPS = 4
-_TAKEN_AHEAD = 3
+_APPEND_STEPS = 7
+_TAKEN_AHEAD = 7
 """hdl/kv/append.py: the address pipeline, and the blocks in it before the one that is written."""
 
 
@@ -180,15 +181,15 @@ class KVClock:
         filled = at
         kept = -1
         for i, (fresh, rows, owner_line) in enumerate(pages):
-            at += 3 if fresh else 1
+            at += 4 if fresh else 2
             if i >= depth:
                 at = max(at, entries[i - depth])
             if fresh or i == 0:
-                entry = self._line.request(at + 1, 1) + BUS_TO_CLIENT
-                at = max(at, self._line.accepted - 1)
+                entry = self._line.request(at + _PAGE_TO_ENTRY, 1) + BUS_TO_CLIENT
+                at = max(at, self._line.accepted - _PAGE_TO_ENTRY)
                 self.walk_beats += 1
             else:
-                entry = entries[-1] + 1
+                entry = entries[-1] + 3
             entries.append(entry)
             ask = entry + _ENTRY_TO_OWNER
             if owner_line != kept:
@@ -196,7 +197,7 @@ class KVClock:
                 self.walk_beats += 1
                 kept = owner_line
             else:
-                owner = max(ask, owners[-1] + 1)
+                owner = max(ask, owners[-1] + 3)
             owners.append(owner)
             filled = max(filled, owner + _OWNER_TO_FRAME + page_bits) + rows
         self.prepared = filled + 4
@@ -236,10 +237,10 @@ class KVClock:
         self.attending = taken
         self.begun = True
         walk = taken + _BEGIN + _NEST + batches[0].rows
-        entry = self._line.request(walk + 1, 1) + BUS_TO_CLIENT
+        entry = self._line.request(walk + _PAGE_TO_ENTRY, 1) + BUS_TO_CLIENT
         owner = self._line.request(entry + _ENTRY_TO_OWNER, 1) + BUS_TO_CLIENT
         frame = owner + _OWNER_TO_FRAME + page_bits
-        self.open = max(self.appended + 1, taken + _BEGIN)
+        self.open = max(self.appended + 2, taken + _BEGIN)
         self.fetch = max(frame, self.open + 1)
         slots = self._machine.page_slots
         self.releases = deque([0.0] * slots)

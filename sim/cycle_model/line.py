@@ -16,7 +16,7 @@ __all__ = ["ReadLine"]
 _LOOK_BACK = 24
 """Requests that may still be on their way: units are worked out one after the other."""
 
-_SPLITTER_CYCLES = 3
+_SPLITTER_CYCLES = 4
 """hdl/memory/splitter.py: cycles a request of one burst."""
 
 

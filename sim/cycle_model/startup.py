@@ -26,11 +26,12 @@ __all__ = [
 START = 1
 """hdl/control/controller.py: the START state."""
 
-READER_START_TO_REQUEST = 2
-"""hdl/control/words.py: ``start``, the registers behind it, the request's register."""
+READER_START_TO_REQUEST = 3
+"""hdl/control/words.py: ``start``, the registers behind it, the size, the request's register."""
 
-REQUEST_TO_BUS = 3
-"""hdl/memory/splitter.py and read_channel.py: taken, sized, on AR (latency counts from there)."""
+REQUEST_TO_BUS = 5
+"""hdl/memory/splitter.py and read_channel.py: chosen, taken, placed, sized, on AR (latency counts
+from there)."""
 
 BUS_TO_CLIENT = 1
 """hdl/memory/read_channel.py: a beat is registered once."""
@@ -42,22 +43,22 @@ PROGRAM_CHUNK_WORDS = READ_AHEAD_WORDS // 2
 """hdl/control/dispatch.py: instructions asked for at a time, half of what is read ahead. The first
 two of these are on chip before the step."""
 
-DISPATCH_TO_UNIT = 2
-"""hdl/control/dispatch.py: ``SyncFIFOBuffered`` queue."""
+DISPATCH_TO_UNIT = 3
+"""hdl/control/dispatch.py: a register and a ``SyncFIFOBuffered`` queue."""
 
 HEAD_POLL_CYCLES = 18
 HEAD_POLLED_CYCLES = 4005
 """runtime/rtl_chip.py: the first step of a program rings so many cycles behind the first word of
 its head, or so many behind its request where that has not come."""
 
-QUIET_TO_DONE = 9
-"""hdl/control/controller.py: eight quiet cycles, and the cycle that ends."""
+QUIET_TO_DONE = 10
+"""hdl/control/controller.py: a register, eight quiet cycles, and the cycle that ends."""
 
-LAST_WORD_TO_GOOD = 3
-"""hdl/control/descriptor.py: a cycle between segments and rows, one behind the outputs, one to
+LAST_WORD_TO_GOOD = 6
+"""hdl/control/descriptor.py: three cycles between segments and rows, two behind the outputs, one to
 check."""
 
-_FIRST_WORD = READER_START_TO_REQUEST + REQUEST_TO_BUS + BUS_TO_CLIENT + WORD_FIFO
+_FIRST_WORD = READER_START_TO_REQUEST + REQUEST_TO_BUS + BUS_TO_CLIENT + WORD_FIFO + 1
 """From a reader's start to its first word, beside the latency."""
 
 
@@ -69,7 +70,7 @@ def descriptor_beats(port_bytes: int, rows: int, outputs: int, segments: int) ->
 
 def descriptor_counted(latency: float) -> float:
     """The number of rows stands (hdl/control/descriptor.py)."""
-    return START + _FIRST_WORD + latency + DESCRIPTOR_HEADER_WORDS + 1
+    return START + _FIRST_WORD + latency + DESCRIPTOR_HEADER_WORDS + 2
 
 
 def descriptor_good(
@@ -81,5 +82,5 @@ def descriptor_good(
     good = first + words + LAST_WORD_TO_GOOD
     more = DESCRIPTOR_HEADER_WORDS + words - DESCRIPTOR_READ_BEATS * max(1, port_bytes // 4)
     if more > 0:  # a second read, asked for when the header is in
-        good = max(good, first - 1 + _FIRST_WORD + latency + more + 2)
+        good = max(good, first + _FIRST_WORD + latency + more + 2)
     return good

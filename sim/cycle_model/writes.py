@@ -13,7 +13,7 @@ APPEND_PLACES = 16
 MEMORY_PLACES = 4
 """hdl/vector/writer.py: blocks (or tokens) queued."""
 
-_SPLITTER_CYCLES = 3
+_SPLITTER_CYCLES = 4
 """hdl/memory/splitter.py: a request of one burst."""
 
 _REPLIES = 8
@@ -22,7 +22,7 @@ _REPLIES = 8
 _REPLY_CYCLES = 4
 """hdl/memory/write_channel.py: a burst's place in ``replies`` besides its beats and latency."""
 
-_REQUEST_TO_BEAT = 4
+_REQUEST_TO_BEAT = 6
 """hdl/memory/write_channel.py: from a request to its first beat, for one who waits for it."""
 
 _LAST_REPLY = 6

@@ -226,11 +226,8 @@ class AppendWriter(Component):
         connect(m, beats.o, flipped(self.memory.data))
         writing = Signal()
         scale_turn, last_block_here = Signal(), Signal()
-        asks, ends, final = (
-            Signal(),
-            Signal(),
-            Signal(),
-        )  # the beat: its turn's first, last; the last
+        # The next beat: its turn's first, its turn's last, the block's last
+        asks, ends, final = Signal(), Signal(), Signal()
         elements, scale = restored.data.elements, restored.data.scale
         where, scale_where = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
         given = Signal(range(block_beats))  # beats of this turn before this one

@@ -13,15 +13,18 @@ __all__ = ["Counters"]
 _BITS = 48
 _PLACES = 1 << ceil_log2(len(Counter))
 _EXACT = (Counter.CYCLES, Counter.ARRAY_FIRST, Counter.ARRAY_LAST)  # registers of their own
-_DRAIN = _PLACES + 10  # cycles after the last event until the memory's answers have all
+_TURN = 4  # cycles for one of them
+_DRAIN = (
+    _TURN * (_PLACES + 4) + 6
+)  # cycles after the last event until the memory's answers have all
 
 
 class Counters(wiring.Component):
     """Counts the cycles in which each event bit is set while ``enable`` is.
 
-    Events are registered once and counted in a few bits each; one counter a cycle, in turn, is
-    added to its 48 bits in a memory. ARRAY_FIRST and ARRAY_LAST take the value of CYCLES at their
-    first and last event instead.
+    Events are registered once and counted in a few bits each; one counter every four cycles, in
+    turn, is added to its 48 bits in a memory. ARRAY_FIRST and ARRAY_LAST take the value of CYCLES
+    at their first and last event instead.
 
     Members
     -------
@@ -68,12 +71,14 @@ class Counters(wiring.Component):
         # Turn: which one is added to the memory. First its few bits, a cycle later the sum.
         turn = Signal(range(_PLACES))
         turn_add, turn_write = Signal.like(turn), Signal.like(turn)
-        few_bits = ceil_log2(_PLACES) + 1
+        phase, tick = Signal(range(_TURN)), Signal()
+        m.d.sync += [phase.eq(phase + 1), tick.eq(phase == 0)]
+        few_bits = ceil_log2(_PLACES * _TURN) + 1
         fews = []
         for counter in Counter:
             few = Signal(few_bits, name=f"few_{counter.name.lower()}")
             if counter not in _EXACT:
-                mine = turn == counter.value
+                mine = tick & (turn == counter.value)
                 with m.If(self.clear):
                     m.d.sync += few.eq(0)
                 with m.Elif(mine):
@@ -89,23 +94,26 @@ class Counters(wiring.Component):
         m.submodules.memory = memory
         old, write = memory.read_port(domain="comb"), memory.write_port()
         read = memory.read_port()
-        m.d.sync += [
-            turn.eq(turn + 1),
-            turn_add.eq(turn),
-            turn_write.eq(turn_add),
-            add.eq(Mux(self.clear, 0, Array(fews)[turn])),
-            total.eq(Mux(fresh != 0, 0, old.data) + add),
-        ]
+        with m.If(tick):
+            m.d.sync += [
+                turn.eq(turn + 1),
+                turn_add.eq(turn),
+                turn_write.eq(turn_add),
+                add.eq(Array(fews)[turn]),
+                total.eq(Mux(fresh != 0, 0, old.data) + add),
+            ]
+        with m.If(self.clear):
+            m.d.sync += add.eq(0)
         m.d.comb += [
             old.addr.eq(turn_add),
             write.addr.eq(turn_write),
             write.data.eq(total),
-            write.en.eq(1),
+            write.en.eq(tick),
             read.addr.eq(self.index[1:]),
         ]
         with m.If(self.clear):
             m.d.sync += [cycles.eq(0), first.eq(0), last.eq(0), begun.eq(0), fresh.eq(_PLACES)]
-        with m.Elif(fresh != 0):
+        with m.Elif(tick & (fresh != 0)):
             m.d.sync += fresh.eq(fresh - 1)
 
         drain, was_enabled = Signal(range(_DRAIN + 1)), Signal()

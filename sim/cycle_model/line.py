@@ -9,15 +9,12 @@ from bisect import insort
 from collections.abc import Callable
 
 from sim.cycle_model.machine import Machine
-from sim.cycle_model.startup import BUS_TO_CLIENT, REQUEST_TO_BUS
+from sim.cycle_model.startup import BUS_TO_CLIENT, REQUEST_TO_BUS, ROOM_TO_REQUEST, SPLITTER_CYCLES
 
 __all__ = ["ReadLine"]
 
 _LOOK_BACK = 24
 """Requests that may still be on their way: units are worked out one after the other."""
-
-_SPLITTER_CYCLES = 4
-"""hdl/memory/splitter.py: cycles a request of one burst."""
 
 
 class ReadLine:
@@ -150,7 +147,7 @@ class ReadLine:
         """
         at = self.window + n
         if at < self.total:
-            resume = t + 1 + self.lag
+            resume = t + ROOM_TO_REQUEST + self.lag
             if paused:
                 self.blocked += max(0.0, t - BUS_TO_CLIENT - self.due(at))
             self._mark(at, resume - (at + 1) * self.beat)
@@ -221,7 +218,7 @@ class ReadLine:
         asked = min(
             self.limit,
             self.burst * (self._delivered(t + self.ahead * self.beat) // self.burst + 2),
-            -self.burst * ((self.started - t) // _SPLITTER_CYCLES),
+            -self.burst * ((self.started - t) // SPLITTER_CYCLES),
         )
         late = t + self.lag + 3 * self.burst * self.beat
         for start, z in reversed(self.marks):

@@ -5,7 +5,13 @@ from functools import lru_cache
 
 from sim.cycle_model.line import ReadLine
 from sim.cycle_model.machine import Machine
-from sim.cycle_model.startup import BUS_TO_CLIENT, REQUEST_TO_BUS, WORD_FIFO
+from sim.cycle_model.startup import (
+    BUS_TO_CLIENT,
+    REQUEST_TO_BUS,
+    ROOM_TO_REQUEST,
+    SPLITTER_CYCLES,
+    WORD_FIFO,
+)
 
 __all__ = ["MatrixClock", "window_profile"]
 
@@ -57,7 +63,7 @@ def window_profile(
             while asked < need:
                 size = min(burst, whole - asked % whole)
                 places = max(0, -int(-(asked + size - window) // period))
-                ask = max(ask + REQUEST_TO_BUS, free[places] + 1)
+                ask = max(ask + SPLITTER_CYCLES, free[places] + ROOM_TO_REQUEST)
                 end = max(ask + lag, end + beat) + (size - 1) * beat
                 asked += size
                 bursts.append((asked, end))

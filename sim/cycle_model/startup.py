@@ -16,6 +16,8 @@ __all__ = [
     "QUIET_TO_DONE",
     "READER_START_TO_REQUEST",
     "REQUEST_TO_BUS",
+    "ROOM_TO_REQUEST",
+    "SPLITTER_CYCLES",
     "START",
     "WORD_FIFO",
     "descriptor_beats",
@@ -33,6 +35,12 @@ REQUEST_TO_BUS = 5
 """hdl/memory/splitter.py and read_channel.py: chosen, taken, placed, sized, on AR (latency counts
 from there)."""
 
+SPLITTER_CYCLES = 4
+"""hdl/memory/splitter.py: cycles a request of one burst."""
+
+ROOM_TO_REQUEST = 2
+"""hdl/memory/tape_reader.py: from a tile taken to the request that it leaves room for."""
+
 BUS_TO_CLIENT = 1
 """hdl/memory/read_channel.py: a beat is registered once."""
 
@@ -46,7 +54,7 @@ two of these are on chip before the step."""
 DISPATCH_TO_UNIT = 3
 """hdl/control/dispatch.py: a register and a ``SyncFIFOBuffered`` queue."""
 
-HEAD_POLL_CYCLES = 18
+HEAD_POLL_CYCLES = 26
 HEAD_POLLED_CYCLES = 4005
 """runtime/rtl_chip.py: the first step of a program rings so many cycles behind the first word of
 its head, or so many behind its request where that has not come."""

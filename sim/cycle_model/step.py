@@ -80,7 +80,8 @@ class StepModel:
         self._at = 0.0  # the last dispatch
         self._next = 0  # instruction to dispatch
         self._dispatched: deque[float] = deque()  # and not executed
-        self._early = int(machine.port_bytes < _WORD_BYTES)  # a word is put together ahead
+        # Words between the reader and the one that is dispatched, and one that is put together
+        self._early = 4 + (machine.port_bytes < _WORD_BYTES)
 
     # The controller -----------------------------------------------------------------------------
     def run(self) -> float:

@@ -1,9 +1,9 @@
 """FP32 adder."""
 
-from amaranth.hdl import Cat, Const, Module, Mux
+from amaranth.hdl import Cat, Const, Module, Mux, Value
 from amaranth.lib.wiring import Component, In, Out
 
-from .convert import INFINITY, NAN, normalise, share
+from .convert import share, skip_zeros
 from .pipeline import enable_port, stage
 
 __all__ = ["FpAdd"]
@@ -23,7 +23,7 @@ class FpAdd(Component):
     enable : In(latency), optional: see `enable_port`
     """
 
-    latency = 5
+    latency = 6
 
     def __init__(self) -> None:
         super().__init__(
@@ -42,24 +42,25 @@ class FpAdd(Component):
         swap = share(m, b[:31] > a[:31], "swap")
         large = share(m, Mux(swap, b, a), "large")
         small = share(m, Mux(swap, a, b), "small")
-        distance = share(
-            m, Mux(swap, exponent_b - exponent_a, exponent_a - exponent_b)[:8], "distance"
-        )
-        hidden_large, hidden_small = large[23:31] != 0, small[23:31] != 0
-        large_1 = register(Mux(hidden_large, Cat(large[:23], Const(1, 1)), 0), "large_1")
-        small_1 = register(Mux(hidden_small, Cat(small[:23], Const(1, 1)), 0), "small_1")
-        distance_1 = register(Mux(distance[5:] != 0, 31, distance[:5]), "distance_1")
+        # Its own comparison: where the exponents are equal the order does not matter.
+        ahead = share(m, exponent_a - exponent_b, "ahead")
+        distance_1 = register(Mux(ahead[8], exponent_b - exponent_a, ahead)[:8], "distance_1")
+        normal_a, normal_b = exponent_a != 0, exponent_b != 0
+        normal_large = share(m, Mux(swap, normal_b, normal_a), "normal_large")
+        normal_small = share(m, Mux(swap, normal_a, normal_b), "normal_small")
+        large_1 = register(Mux(normal_large, Cat(large[:23], Const(1, 1)), 0), "large_1")
+        small_1 = register(Mux(normal_small, Cat(small[:23], Const(1, 1)), 0), "small_1")
         subtract_1 = register(a[31] ^ b[31], "subtract_1")
         zero_sign = a[31] & b[31]  # of a result that is zero
-        infinite = top_a | top_b
-        about_1 = register(Cat(large[23:32], zero_sign, infinite, nan), "about_1")
+        about_1 = register(Cat(large[23:32], zero_sign, top_a | top_b, nan), "about_1")
 
         # 2: align: 24 bits, guard and round bit, and a sticky bit of what falls off
         register = stage(m, self.enable[1])
+        far = share(m, distance_1[5:] != 0, "far")
         wide = Cat(Const(0, 2), small_1)
-        lost = Const(-1, 26) << distance_1
-        sticky = (wide & ~lost[:26]) != 0
-        aligned_2 = register(Cat(sticky, wide >> distance_1), "aligned_2")
+        lost = Const(-1, 26) << distance_1[:5]
+        sticky = (wide & (far.replicate(26) | ~lost[:26])) != 0
+        aligned_2 = register(Cat(sticky, Mux(far, 0, wide >> distance_1[:5])), "aligned_2")
         large_2 = register(large_1, "large_2")
         subtract_2 = register(subtract_1, "subtract_2")
         about_2 = register(about_1, "about_2")
@@ -71,27 +72,45 @@ class FpAdd(Component):
         total_3 = register((left + right)[1:29], "total_3")
         about_3 = register(about_2, "about_3")
 
-        # 4: normalise
+        # 4: normalise by bytes
         register = stage(m, self.enable[3])
-        zeros, shifted = normalise(m, total_3)
+        bytes_empty, shifted = skip_zeros(m, total_3, 8, 3)
         shifted_4 = register(shifted, "shifted_4")
-        zeros_4 = register(zeros, "zeros_4")
-        about_4 = register(about_3, "about_4")
+        bytes_4 = register(bytes_empty, "bytes_4")
+        exponent_3, sign_3, zero_sign_3, infinite_3, nan_3 = _fields(about_3)
+        over = infinite_3 | ((exponent_3 == 254) & total_3[27])
+        about_4 = register(Cat(exponent_3, sign_3, zero_sign_3, over, nan_3), "about_4")
 
-        # 5: round and pack. A carry out of the mantissa raises the exponent, to infinity where
-        # it must. Where the exponent is below 1 the sum is exact: nothing rounds up to 2**-126.
+        # 5: normalise by bits; the exponent's change, 1 - zeros
         register = stage(m, self.enable[4])
-        exponent_4, sign_4, zero_sign_4 = about_4[:8], about_4[8], about_4[9]
-        infinite_4, nan_4 = about_4[10], about_4[11]
-        mantissa = shifted_4[4:27]
-        up = shifted_4[3] & ((shifted_4[:3] != 0) | mantissa[0])
-        exponent = share(m, exponent_4 + 1 - zeros_4, "exponent")  # -27 .. 255
-        packed = (Cat(mantissa, exponent[:8]) + up)[:31]
-        zero = ~shifted_4[27]
-        tiny = exponent <= 0
-        over = infinite_4 | ((exponent_4 == 254) & (zeros_4 == 0))
-        body = Mux(over, INFINITY, Mux(zero | tiny, 0, packed))
-        sign = Mux(zero & ~infinite_4, zero_sign_4, sign_4)
-        result = Mux(nan_4, NAN, Cat(body[:31], sign))
-        m.d.comb += self.o.eq(register(result, "result_5"))
+        bits_empty, shifted = skip_zeros(m, shifted_4, 1, 7)
+        zeros = Cat(bits_empty, bytes_4)
+        shifted_5 = register(shifted, "shifted_5")
+        zeros_5 = register(zeros, "zeros_5")
+        change_5 = register((1 - zeros).as_signed(), "change_5")
+        about_5 = register(about_4, "about_5")
+
+        # 6: round and pack. A carry out of the mantissa raises the exponent, to infinity where
+        # it must. Where the exponent is below 1 the sum is exact: nothing rounds up to 2**-126.
+        register = stage(m, self.enable[5])
+        exponent_5, sign_5, zero_sign_5, over_5, nan_5 = _fields(about_5)
+        up = shifted_5[3] & ((shifted_5[:3] != 0) | shifted_5[4])
+        # One carry chain: the lowest bit pair is the carry in.
+        left = Cat(Const(1, 1), shifted_5[4:27], exponent_5)
+        right = Cat(up, Const(0, 23), change_5)
+        packed = (left + right.as_signed())[1:32]
+        zero = ~shifted_5[27]
+        gone = zero | (exponent_5 < zeros_5)
+        special = over_5 | nan_5
+        result = Cat(
+            packed[:23] & ~(gone | special).replicate(23) | Cat(Const(0, 22), nan_5),
+            packed[23:31] & ~gone.replicate(8) | special.replicate(8),
+            Mux(nan_5, 0, Mux(zero & ~over_5, zero_sign_5, sign_5)),
+        )
+        m.d.comb += self.o.eq(register(result, "result_6"))
         return m
+
+
+def _fields(about: Value) -> tuple[Value, ...]:
+    """Exponent, sign, sign of a zero, infinite, NaN."""
+    return about[:8], about[8], about[9], about[10], about[11]

@@ -20,6 +20,7 @@ __all__ = [
     "scale_down",
     "scale_exponent",
     "share",
+    "skip_zeros",
 ]
 
 NAN = 0x7FC00000
@@ -38,24 +39,43 @@ def share(m: Module, value: Value, name: str) -> Signal:
     return signal
 
 
+def skip_zeros(m: Module, value: Value, unit: int, limit: int) -> tuple[Value, Value]:
+    """Shift an unsigned value left by whole units, until the top unit has a bit set.
+
+    Parameters
+    ----------
+    unit
+        Bits of a unit, a power of 2.
+    limit
+        Most units to shift by, 2**n - 1.
+
+    Returns
+    -------
+    count : number of units shifted by, ``limit`` for a value with no bit set
+    shifted : as wide as the value
+    """
+    width = len(value)
+    count: Value = Const(limit, limit.bit_length())
+    for k in reversed(range(limit)):
+        count = Mux(value[max(width - unit * (k + 1), 0) : width - unit * k] != 0, k, count)
+    count = share(m, count[: limit.bit_length()], f"empty_{unit}")
+    amount = Cat(Const(0, unit.bit_length() - 1), count)
+    return count, share(m, (value << amount)[:width], f"shifted_{unit}")
+
+
 def normalise(m: Module, value: Value) -> tuple[Value, Value]:
-    """Shift an unsigned value left until its top bit is set.
+    """Shift an unsigned value of up to 32 bits left until its top bit is set.
+
+    Two steps, `skip_zeros` by bytes and by bits; where a register goes between them, call these.
 
     Returns
     -------
     zeros : number of leading zeros; for value 0 it means nothing
     shifted : as wide as the value
     """
-    width = len(value)
-    zeros = []
-    step = 1 << ((width - 1).bit_length() - 1)
-    while step:
-        empty = share(m, value[width - step :] == 0, f"empty_{step}")
-        moved = Mux(empty, Cat(Const(0, step), value[: width - step]), value)
-        value = share(m, moved, f"shifted_{step}")
-        zeros.append(empty)
-        step >>= 1
-    return Cat(*reversed(zeros)), value
+    bytes_empty, value = skip_zeros(m, value, 8, 3)
+    bits_empty, value = skip_zeros(m, value, 1, 7)
+    return Cat(bits_empty, bytes_empty), value
 
 
 def order_key(m: Module, x: Value) -> Value:

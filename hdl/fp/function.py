@@ -5,6 +5,8 @@ from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
+from hdl.multiplier import Multiplier
+
 from .convert import INFINITY, NAN, share
 from .pipeline import enable_port, stage
 from .tables import (
@@ -30,7 +32,7 @@ class SpecialFunction(Component):
     +inf. NaN results are 0x7FC00000. Subnormal operands are zero of their sign. PASS gives x as
     it is. Tables and arithmetic: `hdl.fp.tables`.
 
-    Two 18 x 18 multipliers and two ECP5 block RAMs. There is no reset: what stands in the
+    Two `Multiplier`s and two ECP5 block RAMs. There is no reset: what stands in the
     pipeline before the first operands means nothing.
 
     Members
@@ -41,7 +43,7 @@ class SpecialFunction(Component):
     enable : In(latency), optional: see `enable_port`
     """
 
-    latency = 8
+    latency = 10
 
     def __init__(self) -> None:
         super().__init__(
@@ -51,37 +53,39 @@ class SpecialFunction(Component):
     def elaborate(self, platform):
         m = Module()
 
-        # 1: |x| * 2**26, truncated (exp2)
+        # 1: how far |x| is from 2**26 (exp2); large exponents are special below
         register = stage(m, self.enable[0])
-        exponent, mantissa = self.x[23:31], self.x[:23]
-        reach = share(m, 133 - exponent, "reach")  # signed; large exponents are special below
-        scaled = Cat(Const(0, 9), mantissa, Const(1, 1)) >> reach[:6]
-        fixed_1 = register(Mux(reach >= 64, 0, scaled), "fixed_1")
+        reach = share(m, 133 - self.x[23:31], "reach")  # signed
+        reach_1 = register(reach[:6], "reach_1")
+        beyond_1 = register((reach >= 64), "beyond_1")
         x_1 = register(self.x, "x_1")
         function_1 = register(self.function, "function_1")
 
-        # 2: x * 2**25, rounded; table address, t, exponent of the result less one, special cases
+        # 2: |x| * 2**26, truncated (exp2)
         register = stage(m, self.enable[1])
-        sign, exponent, mantissa = x_1[31], x_1[23:31], x_1[:23]
-        is_exp2 = share(m, function_1 == Function.EXP2, "is_exp2")
-        is_rsqrt = share(m, function_1 == Function.RSQRT, "is_rsqrt")
-        flipped = Cat(fixed_1, Const(0, 1)) ^ sign.replicate(34)
+        scaled = Cat(Const(0, 9), x_1[:23], Const(1, 1)) >> reach_1
+        fixed_2 = register(Mux(beyond_1, 0, scaled), "fixed_2")
+        x_2 = register(x_1, "x_2")
+        function_2 = register(function_1, "function_2")
+
+        # 3: x * 2**25, rounded; table address, t, what gives the exponent, special cases
+        register = stage(m, self.enable[2])
+        sign, exponent, mantissa = x_2[31], x_2[23:31], x_2[:23]
+        is_exp2 = share(m, function_2 == Function.EXP2, "is_exp2")
+        is_rsqrt = share(m, function_2 == Function.RSQRT, "is_rsqrt")
+        flipped = Cat(fixed_2, Const(0, 1)) ^ sign.replicate(34)
         fixed = share(m, (flipped + 1)[1:34], "fixed")
         page = Mux(is_exp2, 0, Mux(is_rsqrt, Cat(~exponent[0], 1), 1))
         address = Cat(Mux(is_exp2, fixed[18:25], mantissa[16:23]), page[:2])
         position = share(m, Mux(is_exp2, fixed[:18], Cat(Const(0, 2), mantissa[:16])), "position")
         centred = Cat(position[:17], ~position[17]).as_signed()
-        base = Mux(
-            is_exp2,
-            fixed[25:33].as_signed() + 126,
-            Mux(is_rsqrt, 189 - (exponent + 1)[1:], 252 - exponent),
-        )
+        whole = Mux(is_exp2, fixed[25:33], Mux(is_rsqrt, (exponent + 1)[1:], exponent))
         zero, top = exponent == 0, exponent == 255
         signed_zero, signed_infinity = Cat(Const(0, 31), sign), Cat(Const(INFINITY, 31), sign)
         special, pattern = Signal(), Signal(32)
-        with m.Switch(function_1):
+        with m.Switch(function_2):
             with m.Case(Function.PASS):
-                m.d.comb += [special.eq(1), pattern.eq(x_1)]
+                m.d.comb += [special.eq(1), pattern.eq(x_2)]
             with m.Case(Function.EXP2):
                 below = sign & (exponent == 133) & (mantissa > 0x7C0000)
                 m.d.comb += [
@@ -98,10 +102,10 @@ class SpecialFunction(Component):
                     special.eq(zero | top | sign),
                     pattern.eq(Mux(zero, INFINITY, Mux(sign, NAN, 0))),
                 ]
-        with m.If((function_1 != Function.PASS) & top & (mantissa != 0)):
+        with m.If((function_2 != Function.PASS) & top & (mantissa != 0)):
             m.d.comb += pattern.eq(NAN)
         # An ordinary result has only the sign of a reciprocal in its pattern.
-        negative = sign & (function_1 == Function.RECIPROCAL)
+        negative = sign & (function_2 == Function.RECIPROCAL)
 
         entry = data.StructLayout({"c0": C0_BITS, "c1": signed(C1_BITS), "c2": signed(C2_BITS)})
         m.submodules.table = table = Memory(
@@ -110,56 +114,82 @@ class SpecialFunction(Component):
             init=[{"c0": c0, "c1": c1, "c2": c2} for c0, c1, c2 in coefficients()],
         )
         read = table.read_port()
-        m.d.comb += [read.addr.eq(address), read.en.eq(self.enable[1])]
+        m.d.comb += [read.addr.eq(address), read.en.eq(self.enable[2])]
 
-        tail = Cat(Mux(special, pattern, Cat(Const(0, 23), base[:8], negative)), special)
-        t_2 = register(centred, "t_2")
-        function_2 = register(function_1, "function_2")
-        tail_2 = register(tail, "tail_2")
-
-        # 3: the table's answer, off the block RAM's slow output
-        register = stage(m, self.enable[2])
-        c0_3, c1_3, c2_3 = (register(read.data[k], f"{k}_3") for k in ("c0", "c1", "c2"))
-        t_3 = register(t_2, "t_3")
+        tail = Cat(Mux(special, pattern, Cat(Const(0, 23), whole[:8], negative)), special)
+        t_3 = register(centred, "t_3")
         function_3 = register(function_2, "function_3")
-        tail_3 = register(tail_2, "tail_3")
+        tail_3 = register(tail, "tail_3")
 
-        # 4: the square term, and the slope that stands beside c1 (`SLOPES`)
+        # 4: the table's answer, off the block RAM's slow output; the exponent of the result less one
         register = stage(m, self.enable[3])
-        square_4 = register(c2_3 * t_3, "square_4")
-        slope = Mux(
-            function_3 == Function.EXP2,
-            t_3 << 3,
-            Mux(function_3 == Function.RECIPROCAL, -((t_3 << 3) + (t_3 << 1)), 0),
-        )
-        slope_4 = register(slope[: T_BITS + 4].as_signed(), "slope_4")
-        c0_4, c1_4 = register(c0_3, "c0_4"), register(c1_3, "c1_4")
+        c0_4, c1_4, c2_4 = (register(read.data[k], f"{k}_4") for k in ("c0", "c1", "c2"))
         t_4 = register(t_3, "t_4")
-        tail_4 = register(tail_3, "tail_4")
+        is_exp2 = function_3 == Function.EXP2
+        offset = Mux(is_exp2, 126, Mux(function_3 == Function.RSQRT, 190, 253))
+        base = (tail_3[23:31] ^ (~is_exp2).replicate(8)) + offset  # -x is ~x + 1
+        exponent = Mux(tail_3[32], tail_3[23:31], base[:8])
+        tail_4 = register(Cat(tail_3[:23], exponent, tail_3[31:]), "tail_4")
+        is_reciprocal = function_3 == Function.RECIPROCAL
+        falls_4 = register(is_reciprocal, "falls_4")
+        slopes_4 = register(is_reciprocal | is_exp2, "slopes_4")
 
-        # 5: the inner sum, and what the outer product is added to
+        # 5: c2 and t in their multiplier; the slope that stands beside c1 (`SLOPES`), without its
+        # sign
         register = stage(m, self.enable[4])
-        rounded = (square_4 + (1 << (INNER_SHIFT - 1))) >> INNER_SHIFT
-        inner_5 = register((c1_4 + rounded)[:C1_BITS].as_signed(), "inner_5")
-        base_5 = register((c0_4 + slope_4)[: C0_BITS + 1], "base_5")
+        m.submodules.square = square = Multiplier(C2_BITS, T_BITS)
+        m.d.comb += [
+            square.enable_a.eq(self.enable[4]),
+            square.enable_b.eq(self.enable[4]),
+            square.enable_p.eq(self.enable[5]),
+            square.a.eq(c2_4),
+            square.b.eq(t_4),
+        ]
+        slope = Mux(slopes_4, t_4 << 3, 0) + Mux(falls_4, t_4 << 1, 0)
+        slope_5 = register(slope[: T_BITS + 4].as_signed(), "slope_5")
+        falls_5 = register(falls_4, "falls_5")
+        c0_5, c1_5 = register(c0_4, "c0_5"), register(c1_4, "c1_5")
         t_5 = register(t_4, "t_5")
         tail_5 = register(tail_4, "tail_5")
 
-        # 6: the outer product
+        # 6: the square term; what the outer product is added to. A lowest bit pair is a carry in:
+        # the rest of a negation.
         register = stage(m, self.enable[5])
-        product_6 = register(inner_5 * t_5, "product_6")
-        base_6 = register(base_5, "base_6")
+        signs = falls_5.replicate(len(slope_5))
+        base = Cat(falls_5, c0_5) + Cat(falls_5, slope_5.as_unsigned() ^ signs).as_signed()
+        base_6 = register(base[1 : C0_BITS + 2], "base_6")
+        c1_6, t_6 = register(c1_5, "c1_6"), register(t_5, "t_6")
         tail_6 = register(tail_5, "tail_6")
 
-        # 7: the mantissa, 2**23 .. 2**24; its hidden one counts in the exponent
+        # 7: the inner sum, in the outer product's multiplier. Half a unit is carried in.
         register = stage(m, self.enable[6])
-        value = (base_6 + (product_6 >> OUTER_SHIFT))[RESULT_SHIFT : RESULT_SHIFT + 25]
-        value_7 = register(value, "value_7")
+        term = square.p[INNER_SHIFT - 1 :].as_signed()
+        inner = (Cat(term[0], c1_6).as_signed() + term)[1:]
+        m.submodules.outer = outer = Multiplier(C1_BITS, T_BITS)
+        m.d.comb += [
+            outer.enable_a.eq(self.enable[6]),
+            outer.enable_b.eq(self.enable[6]),
+            outer.enable_p.eq(self.enable[7]),
+            outer.a.eq(inner[:C1_BITS]),
+            outer.b.eq(t_6),
+        ]
+        base_7 = register(base_6, "base_7")
         tail_7 = register(tail_6, "tail_7")
 
-        # 8: add the exponent
+        # 8: the outer product
         register = stage(m, self.enable[7])
-        ordinary = Cat(value_7[:23], (tail_7[23:31] + value_7[23:])[:8], tail_7[31])
-        result = Mux(tail_7[32], tail_7[:32], ordinary)
-        m.d.comb += self.o.eq(register(result, "result_8"))
+        base_8 = register(base_7, "base_8")
+        tail_8 = register(tail_7, "tail_8")
+
+        # 9: the mantissa, 2**23 .. 2**24; its hidden one counts in the exponent
+        register = stage(m, self.enable[8])
+        value = (base_8 + (outer.p >> OUTER_SHIFT))[RESULT_SHIFT : RESULT_SHIFT + 25]
+        value_9 = register(value, "value_9")
+        tail_9 = register(tail_8, "tail_9")
+
+        # 10: add the exponent
+        register = stage(m, self.enable[9])
+        ordinary = Cat(value_9[:23], (tail_9[23:31] + value_9[23:])[:8], tail_9[31])
+        result = Mux(tail_9[32], tail_9[:32], ordinary)
+        m.d.comb += self.o.eq(register(result, "result_10"))
         return m

@@ -10,13 +10,15 @@ from .convert import (
     int_to_fp,
     order_key,
     quantise_element,
+    quantise_operand,
     scale_code,
     scale_down,
     scale_exponent,
+    share,
 )
 from .function import SpecialFunction
 from .mul import FpMul
-from .pipeline import stage_enables
+from .pipeline import stage, stage_enables
 from .tables import Function
 from .term import BlockTerm
 
@@ -34,9 +36,12 @@ __all__ = [
     "int_to_fp",
     "order_key",
     "quantise_element",
+    "quantise_operand",
     "scale_code",
     "scale_down",
     "scale_exponent",
+    "share",
+    "stage",
     "stage_enables",
 ]
 

@@ -121,7 +121,7 @@ class SpecialFunction(Component):
         function_3 = register(function_2, "function_3")
         tail_3 = register(tail, "tail_3")
 
-        # 4: the table's answer, off the block RAM's slow output; the exponent of the result less one
+        # 4: the table's answer, off the block RAM's slow output; exponent of the result less one
         register = stage(m, self.enable[3])
         c0_4, c1_4, c2_4 = (register(read.data[k], f"{k}_4") for k in ("c0", "c1", "c2"))
         t_4 = register(t_3, "t_4")

@@ -5,10 +5,11 @@ from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import bits_for
 
 from hdl.config import Config
+from hdl.vector.timing import Timing
 
 __all__ = ["Credits"]
 
-READ_CYCLES = 3
+READ_CYCLES = Timing.address + 1
 """From the sequencer's word until its panel has been read."""
 
 

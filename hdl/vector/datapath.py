@@ -12,6 +12,7 @@ from hdl.interfaces import (
     model_layout,
     read_port,
 )
+from hdl.multiplier import Multiplier
 from hdl.vector.extremes import RowExtremes
 from hdl.vector.lanes import Lanes
 from hdl.vector.operands import OperandFetch
@@ -114,37 +115,44 @@ class Datapath(Component):
         return m
 
     def _addresses(self, m, timing):
-        """Stages 0 to 2: gather, check of the addresses. Gives the word's delay lines."""
-        config = self._config
-        early = Signal.like(self.slot, name="slot_1")
-        word = Signal.like(self.slot, name="slot_2")
-        rows_before = Signal(len(self.outputs.data) + len(self.stride))  # in blocks
-        m.d.comb += self.outputs.address.eq(self.slot.row)
-        m.d.sync += [
-            early.eq(self.slot),
-            word.eq(early),
-            rows_before.eq(Mux(self.gather, self.outputs.data * self.stride, 0)),
-        ]
+        """Gather, check of the addresses. Gives the word's delay lines.
 
-        use = word.control
-        rows_used = (use.source == Source.ROWS) | (use.addend == Addend.ROWS) | use.to_rows
-        source = Signal.like(word.source)
-        past = (
-            (rows_used & (source >= config.row_blocks))
-            | ((use.factor == Factor.CONSTANTS) & (word.constant >= config.constant_blocks))
-            | (use.to_activations & (word.destination >= config.activation_blocks))
-        )
-        checked = Signal.like(word, name="checked")
+        A source is what it should be from stage ``address`` on, ``valid`` a stage later.
+        """
+        config = self._config
+        address = timing.address
+        tag = DelayLine(m, self.slot, name="tags")
+        control = DelayLine(m, self.slot.control, name="control_", valid=())
+
+        m.submodules.rows_before = before = Multiplier(ROW_BITS, len(self.stride), signed=False)
+        source = Signal.like(self.slot.source, reset_less=True)
         m.d.comb += [
-            source.eq(word.source + rows_before),
-            checked.eq(word),
-            checked.source.eq(source),
-            checked.valid.eq(word.valid & ~past),
-            self.bad_operand.eq(word.valid & past),
-            self.fault_row.eq(word.row),
+            self.outputs.address.eq(self.slot.row),
+            before.a.eq(self.outputs.data),
+            before.b.eq(self.stride),
         ]
-        tag = DelayLine(m, checked, start=timing.address, name="tags")
-        control = DelayLine(m, checked.control, start=timing.address, name="control_", valid=())
+        m.d.sync += source.eq(tag.at("source", timing.rows_before) + Mux(self.gather, before.p, 0))
+        tag.change("source", address, source)
+
+        def use(name):
+            return control.at(name, address)
+
+        rows_used = (use("source") == Source.ROWS) | (use("addend") == Addend.ROWS) | use("to_rows")
+        constants_used = use("factor") == Factor.CONSTANTS
+        constant, destination = tag.at("constant", address), tag.at("destination", address)
+        past = Signal()
+        valid = Signal()
+        m.d.comb += past.eq(
+            (rows_used & (source >= config.row_blocks))
+            | (constants_used & (constant >= config.constant_blocks))
+            | (use("to_activations") & (destination >= config.activation_blocks))
+        )
+        m.d.sync += [
+            valid.eq(tag.at("valid", address) & ~past),
+            self.bad_operand.eq(tag.at("valid", address) & past),
+            self.fault_row.eq(tag.at("row", address)),
+        ]
+        tag.change("valid", address + 1, valid)
         return tag, control
 
     def _address(self, tag, stage, *fields):
@@ -158,7 +166,7 @@ class Datapath(Component):
         m.submodules.operands = operands = OperandFetch(config)
         m.submodules.lanes = lanes = Lanes(config)
         address, late, fetch = timing.address, timing.late, timing.fetch
-        before_sum = timing.product - 1
+        late_fetch = late + timing.fetch - address
 
         def block_address(field, stage):
             return self._address(tag, stage, field)
@@ -168,9 +176,16 @@ class Datapath(Component):
 
         # Row memory, temp and scalars are read at one of two stages: a pass needs at most one
         # of each, and the sequencer keeps passes that would meet apart.
-        late_rows = tag.at("valid", late) & (control.at("addend", late) == Addend.ROWS)
-        late_temp = tag.at("valid", late) & (control.at("addend", late) == Addend.TEMP)
-        late_scalar = tag.at("valid", late) & (control.at("addend", late) == Addend.SCALAR)
+        late_rows, late_temp, late_scalar = Signal(), Signal(), Signal()
+        addend = control.at("addend", late - 1)
+        m.d.sync += [
+            late_signal.eq(tag.at("valid", late - 1) & (addend == which))
+            for late_signal, which in (
+                (late_rows, Addend.ROWS),
+                (late_temp, Addend.TEMP),
+                (late_scalar, Addend.SCALAR),
+            )
+        ]
         m.d.comb += [
             self.panel_read.address.eq(self._address(tag, address, "row", "panel")),
             self.row_read.address.eq(
@@ -189,11 +204,11 @@ class Datapath(Component):
             operands.source.eq(control.at("source", fetch)),
             operands.factor.eq(control.at("factor", fetch)),
             operands.factor_value.eq(control.at("factor_value", fetch)),
-            operands.addend.eq(control.at("addend", before_sum)),
-            operands.addend_value.eq(control.at("addend_value", before_sum)),
+            operands.addend.eq(control.at("addend", late_fetch)),
+            operands.addend_value.eq(control.at("addend_value", late_fetch)),
             lanes.function.eq(control.at("function", timing.total)),
             lanes.enable.eq(
-                Cat(tag.at("valid", s) for s in range(timing.operands, timing.result + 1))
+                Cat(tag.at("valid", s) for s in range(timing.operands, timing.result + 2))
             ),
         ]
         for i in range(config.lanes):

@@ -1,17 +1,17 @@
 """Largest values over rows: softmax maximum, exponent of a head, argmax of the logits."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import exact_log2
 
 from hdl.config import Config
-from hdl.fp import ceil_to_int, int_to_fp, order_key
+from hdl.fp import ceil_to_int, int_to_fp, order_key, share, stage
 from hdl.interfaces import TOKEN_BITS
 from hdl.vector.program import Reduce
 from hdl.vector.slots import row_index_bits, word_index_bits
-from hdl.vector.timing import DelayLine
+from hdl.vector.timing import CEILING_STEPS, NEGATIVE_STEPS, DelayLine
 
 __all__ = ["RowExtremes", "extreme_tag"]
 
@@ -95,7 +95,13 @@ class RowExtremes(Component):
         m.d.sync += self.non_finite.eq(
             self.tag.valid & (self.tag.mode == Reduce.ARGMAX) & bad.any()
         )
-        stage = 1
+        s = 1
+
+        def done(stage):
+            """The block's last word stands there."""
+            return tags.at("valid", stage) & (
+                tags.at("word", stage) == self._config.block_words - 1
+            )
 
         # Lanes: one level a cycle; of equals the left one
         while len(keys) > 1:
@@ -109,102 +115,102 @@ class RowExtremes(Component):
                 if left_index is not None:
                     winner = Cat(Mux(greater, right_index, left_index), greater)
                 index = Signal.like(winner, name=f"index_{len(keys) // 2}_{i}", reset_less=True)
-                with m.If(tags.at("valid", stage)):
+                with m.If(tags.at("valid", s)):
                     m.d.sync += [key.eq(Mux(greater, right, left)), index.eq(winner)]
                 half.append((key, index))
             keys = half
-            stage += 1
+            s += 1
         word_key, word_index = keys[0]
 
         # Words of a block
-        word = tags.at("word", stage)
+        word = tags.at("word", s)
         best = Signal(32, reset_less=True)
         best_column = Signal(5, reset_less=True)
-        with m.If(tags.at("valid", stage) & ((word == 0) | (word_key > best))):
+        with m.If(tags.at("valid", s) & ((word == 0) | (word_key > best))):
             m.d.sync += [best.eq(word_key), best_column.eq(Cat(word_index, word))]
-        stage += 1
-        done = tags.at("valid", stage) & (tags.at("word", stage) == self._config.block_words - 1)
+        s += 1
 
-        # The row's record: read at ``stage``, written a cycle later
+        # Its ceiling
+        largest = Mux(best[31], best & 0x7FFFFFFF, ~best)  # the key's value
+        registers = [stage(m, done(s + step)) for step in range(CEILING_STEPS)]
+        rounded = ceil_to_int(m, largest, registers)
+        key, columns = best, best_column
+        for step, register in enumerate(registers):
+            key, columns = register(key, f"key_{step}"), register(columns, f"columns_{step}")
+        s += CEILING_STEPS
+
+        # The row's record: read at ``s``, written a cycle later
         record = data.StructLayout({"key": 32, "value": MAXIMUM_BITS})
         m.submodules.records = records = Memory(shape=record, depth=2 << self._row_bits, init=[])
         read, token, write = records.read_port(), records.read_port(), records.write_port()
         panel = Signal(TOKEN_BITS - exact_log2(32))
-        key = Signal(32, reset_less=True)
-        column = Signal(TOKEN_BITS, reset_less=True)
-        ceiling = Signal(signed(MAXIMUM_BITS), reset_less=True)
+        this_panel = Signal.like(panel)
         m.d.comb += [
-            read.addr.eq(Cat(tags.at("row", stage), tags.at("parity", stage))),
+            read.addr.eq(Cat(tags.at("row", s), tags.at("parity", s))),
             token.addr.eq(self.token_address),
             self.token.eq(token.data.value),
+            this_panel.eq(Mux(tags.at("first", s), 0, panel)),
         ]
-        this_panel = Signal.like(panel)
-        m.d.comb += this_panel.eq(Mux(tags.at("first", stage), 0, panel))
-        largest = Signal(32)  # the key's value
-        m.d.comb += largest.eq(Mux(best[31], best & 0x7FFFFFFF, ~best))
-        rounded = ceil_to_int(m, largest)
-        with m.If(done):
-            m.d.sync += [
-                key.eq(best),
-                column.eq(Cat(best_column, this_panel)),
-                ceiling.eq(rounded),
-                panel.eq(this_panel + tags.at("final", stage)),
-            ]
-        stage += 1
+        register = stage(m, done(s))
+        key = register(key, "key")
+        column = register(Cat(columns, this_panel), "column")
+        ceiling = register(rounded, "ceiling")
+        with m.If(done(s)):
+            m.d.sync += panel.eq(this_panel + tags.at("final", s))
+        s += 1
 
-        updated = Signal()
-        valid = Signal()
-        m.d.sync += updated.eq(done)
-        m.d.comb += valid.eq(updated)
-        first, mode = tags.at("first", stage), tags.at("mode", stage)
-        maximum = Signal(signed(MAXIMUM_BITS), reset_less=True)
-        new = Signal(signed(MAXIMUM_BITS))
+        first, mode = tags.at("first", s), tags.at("mode", s)
+        valid = done(s)
         old = read.data.value.as_signed()
-        rise = Signal(signed(MAXIMUM_BITS + 1))
-        shift = Signal(8, reset_less=True)
-        with m.If(first | ((key != 0) & (ceiling > old))):
-            m.d.comb += new.eq(ceiling)
-        with m.Else():
-            m.d.comb += new.eq(old)
+        rise = share(m, ceiling - old, "rise")
+        rises = share(m, (key != 0) & (rise > 0), "rises")
+        new = Mux(first | rises, ceiling, old)
         better = first | (key > read.data.key)
         m.d.comb += [
-            rise.eq(new - old),
-            write.addr.eq(Cat(tags.at("row", stage), tags.at("parity", stage))),
+            write.addr.eq(Cat(tags.at("row", s), tags.at("parity", s))),
             write.data.key.eq(key),
             write.data.value.eq(Mux(mode == Reduce.MAXIMUM, new, column)),
             write.en.eq(valid & ((mode == Reduce.MAXIMUM) | better)),
         ]
-        m.d.sync += [
-            maximum.eq(new),
-            shift.eq(Mux(first, 0, Mux(rise[8:] != 0, 255, rise[:8]))),
-        ]
+        register = stage(m, valid & (mode == Reduce.MAXIMUM))
+        maximum = register(new.as_signed(), "maximum")
+        rise = register(Mux(~first & rises, rise, 0), "rise")
 
         m.submodules.exponents = exponents = Memory(shape=8, depth=1 << self._row_bits, init=[])
         exponent, write = exponents.read_port(), exponents.write_port()
         m.d.comb += [
-            write.addr.eq(tags.at("row", stage)),
+            write.addr.eq(tags.at("row", s)),
             write.data.eq(key[23:31]),
             write.en.eq(valid & (mode == Reduce.EXPONENT) & better),
             exponent.addr.eq(self.exponent_address),
             self.exponent.eq(exponent.data),
         ]
-        stage += 1
+        s += 1
 
+        def rose(stage):
+            return done(stage) & (tags.at("mode", stage) == Reduce.MAXIMUM)
+
+        # The shift; -M, as FP32
         m.submodules.shifts = shifts = Memory(shape=8, depth=2 << self._row_bits, init=[])
         write = shifts.write_port()
-        scaled = Signal()
-        negative = Signal(signed(MAXIMUM_BITS))
-        m.d.sync += scaled.eq(valid & (mode == Reduce.MAXIMUM))
+        registers = [stage(m, rose(s + step)) for step in range(NEGATIVE_STEPS + 1)]
+        shift = registers[0](Mux(rise[8:] != 0, 255, rise[:8]), "shift")
         m.d.comb += [
-            write.addr.eq(Cat(tags.at("row", stage), tags.at("buffer", stage))),
+            write.addr.eq(Cat(tags.at("row", s + 1), tags.at("buffer", s + 1))),
             write.data.eq(shift),
-            write.en.eq(scaled),
-            self.negative.enable.eq(scaled),
-            self.negative.address.eq(tags.at("row", stage)),
-            negative.eq(-maximum),
-            self.negative.data.eq(int_to_fp(m, negative)),
+            write.en.eq(rose(s + 1)),
         ]
         for address, out in zip(self.shift_address, self.shift, strict=True):
             port = shifts.read_port()
             m.d.comb += [port.addr.eq(address), out.eq(port.data)]
+        positive = share(m, int_to_fp(m, maximum, registers[:-1]), "positive")
+        # Where it is not zero its exponent field is 127 or more.
+        sign = ~positive[31] & (positive[29:31] != 0)
+        negative = registers[-1](Cat(positive[:31], sign), "negative")
+        s += NEGATIVE_STEPS + 1
+        m.d.comb += [
+            self.negative.enable.eq(rose(s)),
+            self.negative.address.eq(tags.at("row", s)),
+            self.negative.data.eq(negative),
+        ]
         return m

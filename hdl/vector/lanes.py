@@ -12,6 +12,7 @@ from hdl.fp import (
     FpMul,
     SpecialFunction,
     scale_exponent,
+    stage,
 )
 
 __all__ = ["Lanes"]
@@ -23,8 +24,8 @@ class Lanes(Component):
     Members
     -------
     enable : In
-        A word stands at stage ``operands`` (bit 0) ... ``result`` (last bit); where none does,
-        registers keep what they have.
+        A word stands at stage ``operands`` (bit 0) ... the one after ``result`` (last bit); where
+        none does, registers keep what they have.
     a, b : In(32).array(lanes)
         Standing at stage ``operands``.
     c : In(32).array(lanes)
@@ -46,7 +47,7 @@ class Lanes(Component):
         self._lanes = n = config.lanes
         super().__init__(
             {
-                "enable": In(MUL_LATENCY + ADD_LATENCY + FUNCTION_LATENCY + 1),
+                "enable": In(MUL_LATENCY + ADD_LATENCY + FUNCTION_LATENCY + 2),
                 "a": In(32).array(n),
                 "b": In(32).array(n),
                 "c": In(32).array(n),
@@ -63,6 +64,7 @@ class Lanes(Component):
     def elaborate(self, platform):
         m = Module()
         total = MUL_LATENCY + ADD_LATENCY
+        after_result = stage(m, self.enable[-2])
         for i in range(self._lanes):
             m.submodules[f"multiply_{i}"] = multiply = FpMul()
             m.submodules[f"add_{i}"] = add = FpAdd()
@@ -72,7 +74,7 @@ class Lanes(Component):
             m.d.comb += [
                 multiply.enable.eq(self.enable[:MUL_LATENCY]),
                 add.enable.eq(self.enable[MUL_LATENCY:total]),
-                function.enable.eq(self.enable[total:-1]),
+                function.enable.eq(self.enable[total:-2]),
                 multiply.a.eq(self.a[i]),
                 multiply.b.eq(self.b[i]),
                 add.a.eq(multiply.o),
@@ -82,10 +84,9 @@ class Lanes(Component):
                 result.eq(function.o),
                 code.eq(Mux(self.rescale, self.scales[i], 127)),
             ]
-            scaled = scale_exponent(m, result, code)
+            masked = Mux(self.active[i], result, Const(0, 32))
+            scaled = scale_exponent(m, masked, code, [after_result])
+            masked = after_result(masked, f"masked_{i}")
             with m.If(self.enable[-1]):
-                m.d.sync += [
-                    self.summands[i].eq(Mux(self.active[i], result, Const(0, 32))),
-                    self.weighted[i].eq(Mux(self.active[i], scaled, Const(0, 32))),
-                ]
+                m.d.sync += [self.summands[i].eq(masked), self.weighted[i].eq(scaled)]
         return m

@@ -26,15 +26,15 @@ MINUS_LOG2E = 0xBFB8AA3B
 class OperandFetch(Component):
     """Selects and registers operands; holds the temp memory and the row scalars.
 
-    The data inputs are what the memories show in the ``fetch`` stage (a, b) or one cycle before
-    the adder (c); ``a``, ``b`` and ``c`` stand one cycle later. ``temp_*`` and ``scalar_*``:
+    The data inputs are what the memories show in the ``fetch`` stage (a, b) or two cycles before
+    ``product`` (c); ``a``, ``b`` and ``c`` stand two cycles later. ``temp_*`` and ``scalar_*``:
     addresses a cycle before, one for the reads of both stages; writes are seen by reads of the
     next cycle.
 
     Members
     -------
     source, factor, factor_value : In
-        Select a and b.
+        Select a and b; with the data.
     addend, addend_value : In
         Select c.
     panel, rows, constants : In(word_bits)
@@ -116,43 +116,73 @@ class OperandFetch(Component):
         addend_value = Array([MINUS_ZERO, ONE, self.model.norm_epsilon])[
             self.addend_value.as_value()
         ]
-        common = Signal(32)
-        common_factor = Signal(32)
-        common_addend = Signal(32)
-        m.d.comb += [
-            common.eq(Mux(self.source == Source.SUM, self.total, self.token)),
-            common_factor.eq(Mux(self.factor == Factor.SCALAR, scalar, factor_value)),
-            common_addend.eq(Mux(self.addend == Addend.SCALAR, scalar, addend_value)),
-        ]
 
+        # First registers: the memories' data; what is the same on all lanes, 0 where it is not
+        # wanted; gates for the rest. So an operand is a few ANDs and an OR.
         def lane(word, i):
             return word[32 * i : 32 * i + 32]
 
-        with m.Switch(self.source):
-            with m.Case(Source.PANEL):
-                m.d.sync += [self.a[i].eq(lane(self.panel, i)) for i in lanes]
-            with m.Case(Source.SWAPPED):
-                m.d.sync += [self.a[i].eq(lane(self.panel, i ^ 1)) for i in lanes]
-            with m.Case(Source.ROWS):
-                m.d.sync += [self.a[i].eq(lane(self.rows, i)) for i in lanes]
-            with m.Case(Source.TEMP):
-                m.d.sync += [self.a[i].eq(temp[i]) for i in lanes]
-            with m.Default():
-                m.d.sync += [self.a[i].eq(common) for i in lanes]
-        with m.Switch(self.factor):
-            with m.Case(Factor.SELF):  # with row memory only
-                m.d.sync += [self.b[i].eq(lane(self.rows, i)) for i in lanes]
-            with m.Case(Factor.CONSTANTS):
-                m.d.sync += [self.b[i].eq(lane(self.constants, i)) for i in lanes]
-            with m.Case(Factor.PANEL):
-                m.d.sync += [self.b[i].eq(lane(self.panel, i)) for i in lanes]
-            with m.Default():
-                m.d.sync += [self.b[i].eq(common_factor) for i in lanes]
-        with m.Switch(self.addend):
-            with m.Case(Addend.ROWS):
-                m.d.sync += [self.c[i].eq(lane(self.rows, i)) for i in lanes]
-            with m.Case(Addend.TEMP):
-                m.d.sync += [self.c[i].eq(temp[i]) for i in lanes]
-            with m.Default():
-                m.d.sync += [self.c[i].eq(common_addend) for i in lanes]
+        def first(name, value):
+            signal = Signal(len(value), name=name, reset_less=True)
+            m.d.sync += signal.eq(value)
+            return signal
+
+        source, factor, addend = self.source, self.factor, self.addend
+        panel_read, rows_read, constants_read, temp_read = [], [], [], []
+        for i in lanes:
+            swapped = source == Source.SWAPPED
+            shown = Mux(swapped, lane(self.panel, i ^ 1), lane(self.panel, i))
+            panel_read.append(first(f"panel_{i}", shown))
+            rows_read.append(first(f"rows_{i}", lane(self.rows, i)))
+            constants_read.append(first(f"constants_{i}", lane(self.constants, i)))
+            temp_read.append(first(f"temp_read_{i}", temp[i]))
+        from_panel = (source == Source.PANEL) | (source == Source.SWAPPED)
+        a_panel = first("a_panel", from_panel)
+        a_rows = first("a_rows", source == Source.ROWS)
+        a_temp = first("a_temp", source == Source.TEMP)
+        one_value = Mux(source == Source.SUM, self.total, self.token)
+        a_common = first(
+            "a_common", Mux((source == Source.SUM) | (source == Source.TOKEN), one_value, 0)
+        )
+        b_rows = first("b_rows", factor == Factor.SELF)  # with row memory only
+        b_constants = first("b_constants", factor == Factor.CONSTANTS)
+        b_panel = first("b_panel", factor == Factor.PANEL)
+        b_common = first(
+            "b_common",
+            Mux(
+                factor == Factor.SCALAR,
+                scalar,
+                Mux(factor == Factor.VALUE, factor_value, 0),
+            ),
+        )
+        c_rows = first("c_rows", addend == Addend.ROWS)
+        c_temp = first("c_temp", addend == Addend.TEMP)
+        c_common = first(
+            "c_common",
+            Mux(
+                addend == Addend.SCALAR,
+                scalar,
+                Mux(addend == Addend.VALUE, addend_value, 0),
+            ),
+        )
+
+        def gated(condition, value):
+            return value & condition.replicate(32)
+
+        for i in lanes:
+            m.d.sync += [
+                self.a[i].eq(
+                    gated(a_panel, panel_read[i])
+                    | gated(a_rows, rows_read[i])
+                    | gated(a_temp, temp_read[i])
+                    | a_common
+                ),
+                self.b[i].eq(
+                    gated(b_rows, rows_read[i])
+                    | gated(b_constants, constants_read[i])
+                    | gated(b_panel, panel_read[i])
+                    | b_common
+                ),
+                self.c[i].eq(gated(c_rows, rows_read[i]) | gated(c_temp, temp_read[i]) | c_common),
+            ]
         return m

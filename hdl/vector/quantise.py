@@ -1,13 +1,15 @@
 """MXINT8 quantiser: words of FP32 to blocks of 32 int8 elements and a scale."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
+from amaranth.utils import ceil_log2
 
 from hdl.config import BLOCK, Config
-from hdl.fp import quantise_element, scale_code
+from hdl.fp import quantise_element, quantise_operand, stage
 from hdl.vector.slots import word_index_bits
-from hdl.vector.timing import DelayLine, Timing
+from hdl.vector.timing import ELEMENT_STEPS, DelayLine, Timing
 
 __all__ = ["Quantiser", "quantise_tag"]
 
@@ -66,48 +68,49 @@ class Quantiser(Component):
 
         # Largest exponent of a word, then of the block
         exponents = [value[23:31] for value in self.values]
-        for stage in range(timing.exponent_stages):
+        for s in range(timing.exponent_stages):
             fewer = []
             for i in range(0, len(exponents), 4):
-                largest = Signal(8, name=f"exponent_{stage}_{i // 4}", reset_less=True)
-                with m.If(tags.at("valid", stage)):
+                largest = Signal(8, name=f"exponent_{s}_{i // 4}", reset_less=True)
+                with m.If(tags.at("valid", s)):
                     m.d.sync += largest.eq(_maximum(exponents[i : i + 4]))
                 fewer.append(largest)
             exponents = fewer
-        stage = timing.exponent_stages
+        s = timing.exponent_stages
         running = Signal(8, reset_less=True)
-        so_far = Signal(8)
-        m.d.comb += so_far.eq(
-            Mux(tags.at("word", stage) == 0, exponents[0], _maximum([exponents[0], running]))
-        )
+        with m.If(tags.at("valid", s)):
+            m.d.sync += running.eq(
+                Mux(tags.at("word", s) == 0, exponents[0], _maximum([exponents[0], running]))
+            )
+        # The words wait for the scale, which stands until the block's last word has taken it.
+        s += 1
         largest = Signal(8)
-        code = Signal(8, reset_less=True)
+        top = Signal(8, reset_less=True)  # scale code + 6
         infinite = Signal(reset_less=True)
-        with m.If(tags.at("valid", stage)):
-            m.d.sync += running.eq(so_far)
-        # The words wait for the scale, which stands until the block's last word has its elements.
-        m.d.comb += largest.eq(Mux(tags.at("head", stage), self.exponent, so_far))
-        scale = scale_code(m, Cat(Const(0, 23), largest))
-        with m.If(is_last(stage)):
-            m.d.sync += [code.eq(scale), infinite.eq(largest == 255)]
-        m.d.comb += self.non_finite.eq(is_last(stage + 1) & infinite)
-        stage = timing.quantise_delay
+        m.d.comb += largest.eq(Mux(tags.at("head", s), self.exponent, running))
+        with m.If(is_last(s)):
+            m.d.sync += [top.eq(Mux(largest > 6, largest, 6)), infinite.eq(largest == 255)]
+        m.d.comb += self.non_finite.eq(is_last(s + 1) & infinite)
+        m.submodules.waiting = waiting = _Delay(config, timing.quantise_delay)
+        start = timing.quantise_delay
+        m.d.comb += [waiting.push.eq(self.tag.valid), waiting.pop.eq(tags.at("valid", start - 1))]
+        registers = [stage(m, tags.at("valid", start + step)) for step in range(ELEMENT_STEPS)]
+        scale = (top - 6)[:8]
+        for step, register in enumerate(registers):
+            scale = register(scale, f"scale_{step}")
+        done = start + ELEMENT_STEPS
         elements = [Signal(8, name=f"element_{i}", reset_less=True) for i in range(BLOCK)]
         for i, value in enumerate(self.values):
-            for cycle in range(stage):
-                later = Signal(32, name=f"value_{i}_{cycle + 1}", reset_less=True)
-                with m.If(tags.at("valid", cycle)):
-                    m.d.sync += later.eq(value)
-                value = later
+            m.d.comb += waiting.i[i].eq(quantise_operand(value))
             element = Signal(8, name=f"quantised_{i}")
-            m.d.comb += element.eq(quantise_element(m, value, code))
+            m.d.comb += element.eq(quantise_element(m, waiting.o[i], top, registers))
             for w in range(config.block_words):
-                with m.If(tags.at("valid", stage) & (tags.at("word", stage) == w)):
+                with m.If(tags.at("valid", done) & (tags.at("word", done) == w)):
                     m.d.sync += elements[w * config.lanes + i].eq(element)
         m.d.comb += self.elements.eq(Cat(elements))
-        m.d.sync += self.valid.eq(is_last(stage))
-        with m.If(is_last(stage)):
-            m.d.sync += self.scale.eq(code)
+        m.d.sync += self.valid.eq(is_last(done))
+        with m.If(is_last(done)):
+            m.d.sync += self.scale.eq(scale)
         return m
 
 
@@ -118,3 +121,46 @@ def _maximum(values):
     half = len(values) // 2
     left, right = _maximum(values[:half]), _maximum(values[half:])
     return Mux(left > right, left, right)
+
+
+class _Delay(Component):
+    """Operands of the lanes (``quantise_operand``), `cycles` later; a ring in small memories.
+
+    Members
+    -------
+    push : In(1), i : In
+        A word.
+    pop : In(1)
+        The same word's valid, `cycles` - 1 later; ``o`` is it in the next cycle.
+    """
+
+    def __init__(self, config: Config, cycles: int):
+        self._cycles = cycles
+        operand = len(quantise_operand(Signal(32)))
+        super().__init__(
+            {
+                "push": In(1),
+                "pop": In(1),
+                "i": In(operand).array(config.lanes),
+                "o": Out(operand).array(config.lanes),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        # Never full, so a word is not read in the cycle in which its place is written.
+        bits = ceil_log2(self._cycles + 1)
+        newest, oldest = Signal(bits), Signal(bits)
+        m.d.sync += [newest.eq(newest + self.push), oldest.eq(oldest + self.pop)]
+        for i, (value, out) in enumerate(zip(self.i, self.o, strict=True)):
+            m.submodules[f"lane_{i}"] = ring = Memory(shape=len(value), depth=1 << bits, init=[])
+            write, read = ring.write_port(), ring.read_port()
+            m.d.comb += [
+                write.addr.eq(newest),
+                write.en.eq(self.push),
+                write.data.eq(value),
+                read.addr.eq(oldest),
+                read.en.eq(self.pop),
+                out.eq(read.data),
+            ]
+        return m

@@ -5,9 +5,15 @@ from amaranth.utils import exact_log2
 
 from hdl.config import Config
 from hdl.fp import ADD_LATENCY, FUNCTION_LATENCY, MUL_LATENCY
+from hdl.multiplier import Multiplier
 from hdl.vector.program import PASSES, Pass, Reduce
 
-__all__ = ["DelayLine", "Timing"]
+__all__ = ["CEILING_STEPS", "ELEMENT_STEPS", "NEGATIVE_STEPS", "DelayLine", "Timing"]
+
+# Registers between the steps of the helpers in `hdl.fp.convert`
+CEILING_STEPS = 3
+NEGATIVE_STEPS = 2
+ELEMENT_STEPS = 3
 
 
 class Timing:
@@ -15,8 +21,12 @@ class Timing:
 
     Attributes
     ----------
+    rows_before
+        Source blocks before a gathered row are known (a word's number in the output list was read
+        and multiplied).
     address, fetch, operands
-        The memories' addresses stand; their data; operands a and b.
+        The memories' addresses stand; their data; operands a and b. Memories are slow: their data
+        are in registers for a cycle before operands are selected.
     late
         Addresses of what becomes operand c.
     product, total, result
@@ -26,40 +36,43 @@ class Timing:
     block_sum, sum_write
         Sum of a block; the row's running sum is written (last word of the block).
     extreme, extreme_write, scalar_write
-        Maximum of a block (last word); its row's record is written; what follows from it.
-    exponent_address, block_exponent
-        Quantiser: read of a head's exponent, the block's exponent (last word).
+        Row's record read for the maximum of a block (last word); written; -M of it written.
+    exponent_address
+        Quantiser: read of a head's exponent (last word).
+    quantise_delay
+        Quantiser: cycles in which a word waits for its block's scale.
     elements, block
-        Quantiser: a word becomes elements; the whole block stands (last word).
+        Quantiser: a word's elements; the whole block stands (last word).
     accumulate
         Least distance of words of one row and two blocks that are summed.
     """
 
-    address = 2
-    fetch = 3
-    operands = 4
+    rows_before = 1 + Multiplier.latency
+    address = rows_before + 1
+    fetch = address + 1
+    operands = fetch + 2
 
     def __init__(self, config: Config):
         self._words = config.block_words
         lane_levels, word_levels = exact_log2(config.lanes), exact_log2(config.block_words)
         self.product = self.operands + MUL_LATENCY
-        self.late = self.product - 2
+        self.late = self.product - (self.operands - self.address)
         self.total = self.product + ADD_LATENCY
         self.result = self.total + FUNCTION_LATENCY
-        self.summands = self.result + 1
+        self.summands = self.result + 2
         self.tree = ADD_LATENCY * (lane_levels + word_levels)
         self.block_sum = self.summands + self.tree
         self.sum_write = self.block_sum + ADD_LATENCY
         self.accumulate = ADD_LATENCY + 3
-        self.extreme = self.result + 2 + lane_levels
+        # Keys, a level of the lanes a cycle, the block's best, its ceiling
+        self.extreme = self.result + 2 + lane_levels + CEILING_STEPS
         self.extreme_write = self.extreme + 1
-        self.scalar_write = self.extreme + 2
-        # Largest exponent of a word: four lanes a stage.
+        self.scalar_write = self.extreme_write + 2 + NEGATIVE_STEPS
+        # Largest exponent of a word: four lanes a stage. Then of the block, then the scale.
         self.exponent_stages = (lane_levels + 1) // 2
-        self.exponent_address = self.summands + self.exponent_stages - 1
-        self.block_exponent = self.summands + self.exponent_stages + 1
-        self.quantise_delay = self.exponent_stages + config.block_words
-        self.elements = self.summands + self.quantise_delay
+        self.exponent_address = self.summands + self.exponent_stages
+        self.quantise_delay = self.exponent_stages + 1 + config.block_words
+        self.elements = self.summands + self.quantise_delay + ELEMENT_STEPS
         self.block = self.elements + 1
 
     def drain(self, row: Pass) -> int:
@@ -109,35 +122,34 @@ class DelayLine:
         Module that gets the registers, in a submodule of the line's own: a delay may be asked for
         inside an ``m.If``.
     source
-        Struct at stage ``start``.
+        Struct at stage 0.
     name
         Of the submodule.
     valid
         Fields with a reset.
     """
 
-    def __init__(self, m, source, *, start: int = 0, name: str = "tags", valid=("valid",)):
+    def __init__(self, m, source, *, name: str = "tags", valid=("valid",)):
         self._m = Module()
         m.submodules[name] = self._m
         self._source = source
-        self._start = start
         self._valid = valid
-        self._chains: dict[str, list] = {}
+        self._chains: dict[str, dict] = {}  # by field: the value at a stage
+
+    def change(self, field: str, stage: int, value) -> None:
+        """From ``stage`` on the field is this, delayed."""
+        self.at(field, stage - 1)
+        self._chains[field][stage] = value
 
     def at(self, field: str, stage: int):
-        """The field at ``stage``. The source stands at stage ``start``."""
-        if field not in self._chains:
-            self._chains[field] = [self._source[field]]
-        chain = self._chains[field]
-        if stage < self._start:
-            raise ValueError(f"{field}: stage {stage} is before {self._start}")
-        while len(chain) <= stage - self._start:
-            number = self._start + len(chain)
+        """The field at ``stage``."""
+        chain = self._chains.setdefault(field, {0: self._source[field]})
+        for number in range(len(chain), stage + 1):
             later = Signal.like(
-                chain[-1],
+                chain[number - 1],
                 name=f"{field}_{number}",
                 reset_less=field not in self._valid,
             )
-            self._m.d.sync += later.eq(chain[-1])
-            chain.append(later)
-        return chain[stage - self._start]
+            self._m.d.sync += later.eq(chain[number - 1])
+            chain[number] = later
+        return chain[stage]

@@ -35,7 +35,7 @@ class Conversions(Component):
             self.scaled_down.eq(fp.scale_down(m, self.x, self.code)),
             self.scaled.eq(fp.scale_exponent(m, self.x, self.code)),
             self.block_code.eq(fp.scale_code(m, self.x)),
-            self.element.eq(fp.quantise_element(m, self.x, self.code)),
+            self.element.eq(fp.quantise_element(m, fp.quantise_operand(self.x), self.code + 6)),
         ]
         return m
 

@@ -9,7 +9,7 @@ from hdl.vector.timing import Timing
 
 __all__ = ["Credits"]
 
-READ_CYCLES = Timing.address + 1
+READ_CYCLES = Timing.issue + Timing.address + 1
 """From the sequencer's word until its panel has been read."""
 
 

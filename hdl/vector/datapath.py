@@ -126,12 +126,14 @@ class Datapath(Component):
 
         m.submodules.rows_before = before = Multiplier(ROW_BITS, len(self.stride), signed=False)
         source = Signal.like(self.slot.source, reset_less=True)
+        gather = DelayLine(m, {"gather": self.gather}, name="gather_", valid=())
         m.d.comb += [
             self.outputs.address.eq(self.slot.row),
             before.a.eq(self.outputs.data),
             before.b.eq(self.stride),
         ]
-        m.d.sync += source.eq(tag.at("source", timing.rows_before) + Mux(self.gather, before.p, 0))
+        gathered = Mux(gather.at("gather", timing.rows_before), before.p, 0)
+        m.d.sync += source.eq(tag.at("source", timing.rows_before) + gathered)
         tag.change("source", address, source)
 
         def use(name):

@@ -49,7 +49,7 @@ def nest_layout() -> data.StructLayout:
 
 
 class LoopNest(Component):
-    """Counts through a pass, one word a ``step``; registers only, no latency.
+    """Counts through a pass, one word a ``step``. The word's addresses come a cycle later.
 
     Members
     -------
@@ -58,8 +58,12 @@ class LoopNest(Component):
         Go to the first word.
     step : In(1)
         Go to the next.
-    row, block, word, source, destination, constant, participants : Out
+    blocks : Out
+        Blocks of the pass, from the cycle after ``load`` on.
+    row, block, word : Out
         Of the present word.
+    source, destination, constant, participants : Out
+        Of the word before a ``step``, in the cycle after it and until the cycle after the next.
     first_block : Out(1)
         The present word is of the pass's first block.
     block_start, word_start : Out(1)
@@ -75,6 +79,7 @@ class LoopNest(Component):
                 "parameters": In(nest_layout()),
                 "load": In(1),
                 "step": In(1),
+                "blocks": Out(BLOCK_COUNT_BITS),
                 "row": Out(row_index_bits(config)),
                 "block": Out(HEAD_BITS),
                 "word": Out(word_index_bits(config)),
@@ -91,76 +96,98 @@ class LoopNest(Component):
 
     def elaborate(self, platform):
         m = Module()
-        p = self.parameters
-        blocks_left = Signal(BLOCK_COUNT_BITS)
-        group = Signal(7)
-        source_block = Signal(ADDRESS_BITS)
-        destination_block = Signal(ADDRESS_BITS)
-        destination_group = Signal(ADDRESS_BITS)
-        constant_block = Signal(CONSTANT_BITS)
-        columns = Signal(signed(TOKEN_COUNT_BITS))
-
-        last_word = Signal()
-        last_row = Signal()
+        parameters = self.parameters
+        p = Signal(nest_layout(), reset_less=True)  # a cycle later, when they are needed
+        last_row_number = Signal(ROW_BITS, reset_less=True)
+        last_in_group = Signal(7, reset_less=True)
+        blocks_left = Signal(BLOCK_COUNT_BITS, reset_less=True)
+        last_word, last_row, last_block = Signal(), Signal(), Signal(reset_less=True)
         m.d.comb += [
+            self.blocks.eq(p.blocks),
             last_word.eq(p.narrow | (self.word == self._words - 1)),
-            last_row.eq(self.row == p.rows - 1),
+            last_row.eq(self.row == last_row_number),
             self.word_start.eq(self.word == 0),
             self.block_start.eq((self.word == 0) & (self.row == 0)),
-            self.last.eq(last_word & last_row & (blocks_left == 1)),
-            self.participants.eq(Mux(columns < 0, 0, Mux(columns > 32, 32, columns))),
+            self.last.eq(last_word & last_row & last_block),
+        ]
+        next_row, next_block = Signal(), Signal()
+        m.d.comb += [
+            next_row.eq(self.step & last_word & ~last_row),
+            next_block.eq(self.step & last_word & last_row),
         ]
         with m.If(self.load):
             m.d.sync += [
+                p.eq(parameters),
+                last_row_number.eq(parameters.rows - 1),
+                last_in_group.eq(parameters.group - 1),
                 self.row.eq(0),
                 self.word.eq(0),
-                self.block.eq(p.block),
+                self.block.eq(parameters.block),
                 self.first_block.eq(1),
-                blocks_left.eq(p.blocks),
-                group.eq(0),
-                self.source.eq(p.source),
-                source_block.eq(p.source + 1),
-                self.destination.eq(p.destination),
-                destination_group.eq(p.destination + p.destination_stride),
-                destination_block.eq(p.destination + 1),
-                self.constant.eq(p.constant),
-                constant_block.eq(p.constant + 1),
-                columns.eq(p.columns),
+                blocks_left.eq(parameters.blocks),
+                last_block.eq(parameters.blocks == 1),
             ]
         with m.Elif(self.step):
             m.d.sync += self.word.eq(Mux(last_word, 0, self.word + 1))
-            with m.If(last_word & ~last_row):
-                m.d.sync += [
-                    self.row.eq(self.row + 1),
-                    self.source.eq(self.source + p.source_stride),
-                    self.constant.eq(self.constant + p.constant_stride),
-                ]
-                with m.If(group == p.group - 1):
-                    m.d.sync += [
-                        group.eq(0),
-                        self.destination.eq(destination_group),
-                        destination_group.eq(destination_group + p.destination_stride),
-                        columns.eq(columns + p.columns_step),
-                    ]
-                with m.Else():
-                    m.d.sync += [
-                        group.eq(group + 1),
-                        self.destination.eq(self.destination + p.destination_step),
-                    ]
-            with m.If(last_word & last_row):
+            with m.If(next_row):
+                m.d.sync += self.row.eq(self.row + 1)
+            with m.If(next_block):
                 m.d.sync += [
                     self.row.eq(0),
-                    group.eq(0),
                     self.block.eq(self.block + 1),
                     self.first_block.eq(0),
                     blocks_left.eq(blocks_left - 1),
-                    self.source.eq(source_block),
-                    source_block.eq(source_block + 1),
-                    self.destination.eq(destination_block),
-                    destination_group.eq(destination_block + p.destination_stride),
-                    destination_block.eq(destination_block + 1),
-                    self.constant.eq(constant_block),
-                    constant_block.eq(constant_block + 1),
-                    columns.eq(p.columns),
+                    last_block.eq(blocks_left == 2),
                 ]
+        self._addresses(m, p, last_in_group, next_row, next_block)
         return m
+
+    def _addresses(self, m, p, last_in_group, next_row, next_block):
+        """A cycle behind the counters."""
+        load, row, block = Signal(), Signal(), Signal()
+        m.d.sync += [load.eq(self.load), row.eq(next_row), block.eq(next_block)]
+        group = Signal(7, reset_less=True)
+        group_ends = Signal()
+        columns = Signal(signed(TOKEN_COUNT_BITS), reset_less=True)
+        # Where the block and the group of rows began
+        source_block = Signal(ADDRESS_BITS, reset_less=True)
+        destination_block = Signal(ADDRESS_BITS, reset_less=True)
+        destination_group = Signal(ADDRESS_BITS, reset_less=True)
+        constant_block = Signal(CONSTANT_BITS, reset_less=True)
+        m.d.comb += [
+            group_ends.eq(group == last_in_group),
+            self.participants.eq(Mux(columns < 0, 0, Mux(columns > 32, 32, columns))),
+        ]
+        with m.If(row):
+            m.d.sync += [
+                self.source.eq(self.source + p.source_stride),
+                self.constant.eq(self.constant + p.constant_stride),
+            ]
+            with m.If(group_ends):
+                following = destination_group + p.destination_stride
+                m.d.sync += [
+                    group.eq(0),
+                    self.destination.eq(following),
+                    destination_group.eq(following),
+                    columns.eq(columns + p.columns_step),
+                ]
+            with m.Else():
+                m.d.sync += [
+                    group.eq(group + 1),
+                    self.destination.eq(self.destination + p.destination_step),
+                ]
+        with m.If(load | block):
+            source = Mux(load, p.source, source_block + 1)
+            destination = Mux(load, p.destination, destination_block + 1)
+            constant = Mux(load, p.constant, constant_block + 1)
+            m.d.sync += [
+                group.eq(0),
+                columns.eq(p.columns),
+                self.source.eq(source),
+                source_block.eq(source),
+                self.destination.eq(destination),
+                destination_block.eq(destination),
+                destination_group.eq(destination),
+                self.constant.eq(constant),
+                constant_block.eq(constant),
+            ]

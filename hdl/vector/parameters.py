@@ -1,6 +1,6 @@
 """From the instruction that runs and its present pass to the parameters of the loop nest."""
 
-from amaranth.hdl import Module, Mux
+from amaranth.hdl import Module, Mux, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
@@ -45,9 +45,9 @@ class PassParameters(Component):
         The instruction.
     visit, batch : In(visit_layout)
         The page visited; the batch that waits for FINAL.
+    span : In(signed)
+        Tokens of the visit's page up to the position of its first row.
     model : In(model_layout)
-    blocks : Out
-        Blocks of the pass.
     parameters : Out(nest_layout)
     """
 
@@ -60,8 +60,8 @@ class PassParameters(Component):
                 "progress": In(progress_layout()),
                 "visit": In(visit_layout(config)),
                 "batch": In(visit_layout(config)),
+                "span": In(signed(TOKEN_COUNT_BITS)),
                 "model": In(model_layout()),
-                "blocks": Out(12),
                 "parameters": Out(nest_layout()),
             }
         )
@@ -73,18 +73,17 @@ class PassParameters(Component):
         longest = self._config.head_blocks
         with m.Switch(now.blocks):
             with m.Case(Blocks.ONE):
-                m.d.comb += self.blocks.eq(1)
+                m.d.comb += p.blocks.eq(1)
             with m.Case(Blocks.ALL):
-                m.d.comb += self.blocks.eq(progress.count)
+                m.d.comb += p.blocks.eq(progress.count)
             with m.Case(Blocks.STRIP):
-                m.d.comb += self.blocks.eq(Mux(progress.items > longest, longest, progress.items))
+                m.d.comb += p.blocks.eq(Mux(progress.items > longest, longest, progress.items))
             with m.Case(Blocks.HEAD):
-                m.d.comb += self.blocks.eq(model.head_blocks)
+                m.d.comb += p.blocks.eq(model.head_blocks)
         query_rows = Mux(now.final, batch.query_rows, visit.query_rows)
         sine = Mux(now.sine, model.head_blocks, 0)
         m.d.comb += [
             p.rows.eq(Mux(now.queries, query_rows, progress.rows)),
-            p.blocks.eq(self.blocks),
             p.narrow.eq(now.narrow),
             p.block.eq(progress.head_block),
             p.source.eq(progress.source),
@@ -117,7 +116,7 @@ class PassParameters(Component):
         with m.If(now.masked):
             with m.If(now.queries):
                 m.d.comb += [
-                    p.columns.eq(visit.position - visit.token + 1),
+                    p.columns.eq(self.span),
                     p.columns_step.eq(1),
                 ]
             with m.Else():

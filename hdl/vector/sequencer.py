@@ -1,6 +1,6 @@
 """The vector unit's sequencer: instructions to passes, passes to words."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import ceil_log2
@@ -16,9 +16,9 @@ from hdl.interfaces import (
 )
 from hdl.isa import RESULT_TOKEN_BYTES, TABLE, Cause, Fault, Opcode, Unit, instruction_layout
 from hdl.vector.credits import Credits
-from hdl.vector.decode import COUNT_BITS, Decoder
+from hdl.vector.decode import Decoder
 from hdl.vector.dependences import Dependences
-from hdl.vector.loops import LoopNest
+from hdl.vector.loops import TOKEN_COUNT_BITS, LoopNest
 from hdl.vector.parameters import PassParameters, progress_layout
 from hdl.vector.program import (
     END,
@@ -133,6 +133,7 @@ class Sequencer(Component):
         self._visit = Signal(visit_layout(self._config), reset_less=True)
         self._batch = Signal(visit_layout(self._config), reset_less=True)  # waits for FINAL
         self._batch_waits = Signal()
+        self._span = Signal(signed(TOKEN_COUNT_BITS), reset_less=True)  # of the visit
         self._visit_ends = Signal()  # its batch ends with the visit, and has not moved to _batch
         self._to_memory = Signal()
         # An ADD may follow the one before it at once, while that one's last words land, if both
@@ -163,6 +164,7 @@ class Sequencer(Component):
             parameters.progress.eq(self._progress),
             parameters.visit.eq(self._visit),
             parameters.batch.eq(self._batch),
+            parameters.span.eq(self._span),
             parameters.model.eq(self.model),
             nest.parameters.eq(parameters.parameters),
             self.gather.eq(self._progress.gather),
@@ -184,28 +186,33 @@ class Sequencer(Component):
         outputs = self._config.panel_ring + nest.block
         panel = Mux(now.second, credits.second, credits.first)
         logits = now.masked  # where it writes memory
+        # The visit is there a cycle before the state WAIT of its first pass.
+        span = (self._visit.position - self._visit.token + 1)[:TOKEN_COUNT_BITS].as_signed()
         m.d.comb += self._to_memory.eq(now.control.to_memory & (~logits | self.step.store_logits))
+        m.d.sync += [slot.valid.eq(nest.step), self._span.eq(span)]
         m.d.comb += [
-            slot.valid.eq(nest.step),
-            slot.control.eq(now.control),
-            slot.control.to_memory.eq(self._to_memory),
-            slot.row.eq(nest.row),
-            slot.block.eq(nest.block),
-            slot.word.eq(nest.word),
-            slot.first.eq(self._first(now)),
-            slot.final.eq(nest.last),
             slot.participants.eq(nest.participants),
             slot.source.eq(nest.source),
             slot.destination.eq(nest.destination),
             slot.constant.eq(nest.constant),
-            slot.panel.eq(
-                Mux(now.final, Mux(batch, outputs + self._config.head_blocks, outputs), panel)
-            ),
-            slot.parity.eq(batch),
-            slot.buffer.eq(self._progress.buffer),
-            slot.slot.eq(self._visit.slot),
-            slot.head.eq(self._progress.head),
         ]
+        with m.If(nest.step):
+            m.d.sync += [
+                slot.control.eq(now.control),
+                slot.control.to_memory.eq(self._to_memory),
+                slot.row.eq(nest.row),
+                slot.block.eq(nest.block),
+                slot.word.eq(nest.word),
+                slot.first.eq(self._first(now)),
+                slot.final.eq(nest.last),
+                slot.panel.eq(
+                    Mux(now.final, Mux(batch, outputs + self._config.head_blocks, outputs), panel)
+                ),
+                slot.parity.eq(batch),
+                slot.buffer.eq(self._progress.buffer),
+                slot.slot.eq(self._visit.slot),
+                slot.head.eq(self._progress.head),
+            ]
 
     def _first(self, now):
         """The row's reduction starts: page 0 of a batch, panel 0, block 0."""
@@ -220,6 +227,7 @@ class Sequencer(Component):
         go, end = Signal(), Signal()
         control = now.control
         dependences = self._dependences
+        self._look_ahead(m)
         place, landed = dependences.place, dependences.landed
         m.d.comb += [
             running.eq(~self.fault & ~self.bad_instruction),
@@ -362,13 +370,26 @@ class Sequencer(Component):
         """The instruction can't be executed."""
         m.d.sync += [self.bad_instruction.eq(1), self.bad_cause.eq(cause)]
 
+    def _look_ahead(self, m):
+        """What the end of the pass depends on: stands in RUN, as WAIT is at least a cycle."""
+        now, progress = self._now, self._progress
+        longest = self._config.head_blocks
+        self._strip, self._last_item, self._head_ends = Signal(), Signal(), Signal()
+        self._loop_is_same, self._then_is_same, self._then_is_end = Signal(), Signal(), Signal()
+        strip = now.blocks == Blocks.STRIP
+        m.d.sync += [
+            self._strip.eq(strip),
+            self._last_item.eq(Mux(strip, progress.items <= longest, progress.items == 1)),
+            self._head_ends.eq(progress.head_block == self.model.head_blocks - 1),
+            self._loop_is_same.eq(self._loop == self._number),
+            self._then_is_same.eq(now.then == self._number),
+            self._then_is_end.eq(now.then == pass_number(END)),
+        ]
+
     def _next_pass(self, m):
         """At a pass's last word: counters of the instruction, and the pass after it."""
-        now, progress, blocks = self._now, self._progress, self._parameters.blocks
-        left = Signal(COUNT_BITS)
-        strip = now.blocks == Blocks.STRIP
-        m.d.comb += left.eq(progress.items - Mux(strip, blocks, 1))
-        head_ends = progress.head_block == self.model.head_blocks - 1
+        now, progress, blocks = self._now, self._progress, self._nest.blocks
+        strip, head_ends = self._strip, self._head_ends
         with m.If(now.advance):
             m.d.sync += [
                 progress.source.eq(progress.source + blocks),
@@ -382,15 +403,14 @@ class Sequencer(Component):
         with m.If(now.control.to_append):
             m.d.sync += progress.head.eq(progress.head + 1)
 
-        following = Signal(5)
-        m.d.comb += following.eq(now.then)
-        with m.If(now.loop == Loop.ITEM):
-            m.d.sync += progress.items.eq(left)
-            with m.If(left != 0):
-                m.d.comb += following.eq(self._loop)
-        with m.If((now.loop == Loop.HEAD) & ~head_ends):
-            m.d.comb += following.eq(self._loop)
-        m.d.sync += self._number.eq(following)
+        with m.If(now.loop == Loop.ITEM):  # means nothing after the last one
+            taken = Mux(strip, self._config.head_blocks, 1)
+            m.d.sync += progress.items.eq(progress.items - taken)
+        again = Signal()
+        m.d.comb += again.eq(
+            ((now.loop == Loop.ITEM) & ~self._last_item) | ((now.loop == Loop.HEAD) & ~head_ends)
+        )
+        m.d.sync += self._number.eq(Mux(again, self._loop, now.then))
 
         with m.If(now.loop == Loop.TURN):
             with m.If(now.final):
@@ -398,12 +418,12 @@ class Sequencer(Component):
             with m.Else():
                 m.d.sync += progress.buffer.eq(~progress.buffer)
             m.next = "TURN"
-        with m.Elif(following == pass_number(END)):
+        with m.Elif(~again & self._then_is_end):
             # ROPE of heads that are not whole
             with m.If(now.sine & ~head_ends):
                 self._reject(m, Fault.BAD_OPERAND)
             m.next = "FINISH"
-        with m.Elif(following == self._number):
+        with m.Elif(Mux(again, self._loop_is_same, self._then_is_same)):
             m.d.comb += self._dependences.begin.eq(1)
             m.next = "WAIT"
         with m.Else():

@@ -17,10 +17,12 @@ ELEMENT_STEPS = 3
 
 
 class Timing:
-    """When a word is where.
+    """When a word is where. Stage 0 is the slot that goes to the datapath.
 
     Attributes
     ----------
+    issue
+        Cycles from the sequencer's step to the slot.
     rows_before
         Source blocks before a gathered row are known (a word's number in the output list was read
         and multiplied).
@@ -47,6 +49,7 @@ class Timing:
         Least distance of words of one row and two blocks that are summed.
     """
 
+    issue = 1
     rows_before = 1 + Multiplier.latency
     address = rows_before + 1
     fetch = address + 1
@@ -95,7 +98,7 @@ class Timing:
         return cycles
 
     def landing(self, row: Pass) -> int:
-        """Cycles from a pass's last word until everything it causes has happened."""
+        """Cycles from the step to a pass's last word until everything it causes has happened."""
         cycles = self.operands + 1
         if row.to_temp or row.to_rows or row.to_scalars:
             cycles = self.result + 1
@@ -105,7 +108,7 @@ class Timing:
             cycles = max(cycles, self.sum_write + 1)
         elif row.reduce is not Reduce.NONE:
             cycles = max(cycles, self.scalar_write + 1)
-        return cycles
+        return self.issue + cycles
 
     @property
     def depth(self) -> int:

@@ -196,6 +196,11 @@ class VectorUnit(Component):
         fault = self.fault
         found = sequencer.bad_instruction | datapath.bad_operand | datapath.non_finite
         m.d.comb += sequencer.fault.eq(fault.valid)
+        # The sequencer may have gone on from the instruction of a word.
+        index = Signal.like(sequencer.index, name="word_index")
+        with m.If(sequencer.slot.valid):
+            m.d.sync += index.eq(sequencer.index)
+        rejected = sequencer.bad_instruction & ~datapath.bad_operand
         with m.If(found & ~fault.valid):
             m.d.sync += [
                 fault.valid.eq(1),
@@ -207,5 +212,5 @@ class VectorUnit(Component):
                     )
                 ),
                 fault.detail.eq(Mux(datapath.bad_operand, datapath.fault_row, 0)),
-                fault.index.eq(sequencer.index),
+                fault.index.eq(Mux(rejected, sequencer.index, index)),
             ]

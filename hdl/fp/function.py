@@ -61,10 +61,10 @@ class SpecialFunction(Component):
         x_1 = register(self.x, "x_1")
         function_1 = register(self.function, "function_1")
 
-        # 2: |x| * 2**26, truncated (exp2)
+        # 2: |x| * 2**26, truncated, its complement where x is negative (exp2)
         register = stage(m, self.enable[1])
         scaled = Cat(Const(0, 9), x_1[:23], Const(1, 1)) >> reach_1
-        fixed_2 = register(Mux(beyond_1, 0, scaled), "fixed_2")
+        fixed_2 = register(Mux(beyond_1, 0, scaled) ^ x_1[31].replicate(33), "fixed_2")
         x_2 = register(x_1, "x_2")
         function_2 = register(function_1, "function_2")
 
@@ -73,8 +73,7 @@ class SpecialFunction(Component):
         sign, exponent, mantissa = x_2[31], x_2[23:31], x_2[:23]
         is_exp2 = share(m, function_2 == Function.EXP2, "is_exp2")
         is_rsqrt = share(m, function_2 == Function.RSQRT, "is_rsqrt")
-        flipped = Cat(fixed_2, Const(0, 1)) ^ sign.replicate(34)
-        fixed = share(m, (flipped + 1)[1:34], "fixed")
+        fixed = share(m, (Cat(fixed_2, sign) + 1)[1:34], "fixed")
         page = Mux(is_exp2, 0, Mux(is_rsqrt, Cat(~exponent[0], 1), 1))
         address = Cat(Mux(is_exp2, fixed[18:25], mantissa[16:23]), page[:2])
         position = share(m, Mux(is_exp2, fixed[:18], Cat(Const(0, 2), mantissa[:16])), "position")

@@ -152,9 +152,10 @@ class RowExtremes(Component):
             this_panel.eq(Mux(tags.at("first", s), 0, panel)),
         ]
         register = stage(m, done(s))
-        key = register(key, "key")
+        key_before, key = key, register(key, "key")
         column = register(Cat(columns, this_panel), "column")
         ceiling = register(rounded, "ceiling")
+        some = register(key_before != 0, "some")  # a lane takes part
         with m.If(done(s)):
             m.d.sync += panel.eq(this_panel + tags.at("final", s))
         s += 1
@@ -163,17 +164,17 @@ class RowExtremes(Component):
         valid = done(s)
         old = read.data.value.as_signed()
         rise = share(m, ceiling - old, "rise")
-        rises = share(m, (key != 0) & (rise > 0), "rises")
-        new = Mux(first | rises, ceiling, old)
+        rises = share(m, some & (rise >= 0), "rises")
+        takes = share(m, (mode == Reduce.MAXIMUM) & (first | rises), "takes")
         better = first | (key > read.data.key)
         m.d.comb += [
             write.addr.eq(Cat(tags.at("row", s), tags.at("parity", s))),
             write.data.key.eq(key),
-            write.data.value.eq(Mux(mode == Reduce.MAXIMUM, new, column)),
+            write.data.value.eq(Mux(takes, ceiling, Mux(mode == Reduce.MAXIMUM, old, column))),
             write.en.eq(valid & ((mode == Reduce.MAXIMUM) | better)),
         ]
         register = stage(m, valid & (mode == Reduce.MAXIMUM))
-        maximum = register(new.as_signed(), "maximum")
+        maximum = register(Mux(takes, ceiling, old), "maximum")
         rise = register(Mux(~first & rises, rise, 0), "rise")
 
         m.submodules.exponents = exponents = Memory(shape=8, depth=1 << self._row_bits, init=[])

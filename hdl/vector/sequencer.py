@@ -130,6 +130,9 @@ class Sequencer(Component):
             if Unit.VECTOR in TABLE[op].units
         }
         self._progress = Signal(progress_layout())
+        self._verdict = {
+            name: Signal(name=name) for name in ("bad", "illegal", "nothing", "attend")
+        }
         self._visit = Signal(visit_layout(self._config), reset_less=True)
         self._batch = Signal(visit_layout(self._config), reset_less=True)  # waits for FINAL
         self._batch_waits = Signal()
@@ -149,7 +152,7 @@ class Sequencer(Component):
             credits.ring_produce.eq(self.ring_produce),
             credits.output_produce.eq(self.output_produce),
             credits.weights_release.eq(self.weights_release),
-            self._decoder.word.eq(self._word),
+            self._decoder.word.eq(self.instruction.payload.word),
             self._decoder.model.eq(self.model),
             self._decoder.step.eq(self.step),
             dependences.now.eq(now),
@@ -245,10 +248,11 @@ class Sequencer(Component):
                     self._word.eq(self.instruction.payload.word),
                     self.index.eq(self.instruction.payload.index),
                 ]
+                self._decode(m)
                 with m.If(self.instruction.valid):
                     m.next = "DECODE"
             with m.State("DECODE"):
-                self._decode(m)
+                self._begin(m)
             with m.State("VISIT"):
                 m.d.comb += [self.visits.ready.eq(1), self.activity.starved.eq(1)]
                 m.d.comb += self.activity.cause.eq(Cause.VISIT)
@@ -321,7 +325,7 @@ class Sequencer(Component):
                     m.next = "IDLE"
 
     def _decode(self, m):
-        """DECODE: registers of the instruction, checks, semaphores."""
+        """IDLE: registers of the instruction."""
         job, progress = self._decoder.job, self._progress
         m.d.sync += [
             self._number.eq(job.first),
@@ -336,7 +340,12 @@ class Sequencer(Component):
             progress.columns.eq(self.model.vocabulary),
             progress.head.eq(0),
             progress.head_block.eq(0),
+            *(self._verdict[name].eq(job[name]) for name in self._verdict),
         ]
+
+    def _begin(self, m):
+        """DECODE: checks, semaphores."""
+        verdict = self._verdict
         add, last = self._op[Opcode.ADD], self._last_add
         chained = (
             (add.opcode == Opcode.ADD.value)
@@ -345,22 +354,24 @@ class Sequencer(Component):
         )
         with m.If(~self._dependences.landed & ~chained):
             m.d.comb += self.activity.busy.eq(1)
-        with m.Elif(job.bad | job.illegal):
-            self._reject(m, Mux(job.illegal, Fault.ILLEGAL_INSTRUCTION, Fault.BAD_OPERAND))
+        with m.Elif(verdict["bad"] | verdict["illegal"]):
+            self._reject(m, Mux(verdict["illegal"], Fault.ILLEGAL_INSTRUCTION, Fault.BAD_OPERAND))
         with m.Else():
             ready = self.semaphore.wait_ready
             m.d.comb += [
                 self.semaphore.wait_valid.eq(1),
                 # The matrix unit takes the semaphores of an ATTEND.
-                self.semaphore.wait_mask.eq(Mux(job.attend, 0, self._op[Opcode.ADD]["wait"])),
+                self.semaphore.wait_mask.eq(
+                    Mux(verdict["attend"], 0, self._op[Opcode.ADD]["wait"])
+                ),
                 self.activity.busy.eq(ready),
                 self.activity.starved.eq(~ready),
                 self.activity.cause.eq(Cause.SEMAPHORE),
             ]
             with m.If(ready):
-                with m.If(job.nothing):
+                with m.If(verdict["nothing"]):
                     m.next = "FINISH"
-                with m.Elif(job.attend):
+                with m.Elif(verdict["attend"]):
                     m.d.sync += [self._progress.buffer.eq(0), self._batch_waits.eq(0)]
                     m.next = "VISIT"
                 with m.Else():

@@ -7,10 +7,10 @@ from amaranth.utils import bits_for
 from hdl.config import Config
 from hdl.vector.timing import Timing
 
-__all__ = ["Credits"]
+__all__ = ["READ_CYCLES", "Credits"]
 
 READ_CYCLES = Timing.issue + Timing.address + 1
-"""From the sequencer's word until its panel has been read."""
+"""From the sequencer's step to a word until its panel has been read."""
 
 
 class Credits(Component):

@@ -340,7 +340,7 @@ async def cycles(dut):
         ("quantise", (), 6 * w + 60),
         ("add", (1,), w + 45),
         ("rope", (1,), 2 * w + 70),
-        ("swiglu", (1,), 4 * w + 110),
+        ("swiglu", (1,), 4 * w + 120),
         ("append", (0,), 3 * w + 110),
         ("norm", (0, 8), 8 * 3 * max(w, 8) + 200),
         ("logits", (), 5 * w + 100),

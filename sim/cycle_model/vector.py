@@ -7,6 +7,7 @@ Every constant is the RTL's own: the passes and their order from ``PASSES``, dra
 from types import SimpleNamespace
 from typing import Any, cast
 
+from hdl.vector.credits import READ_CYCLES
 from hdl.vector.program import PASSES, Blocks, Pass
 from hdl.vector.timing import Timing
 from sim.cycle_model.machine import Machine
@@ -17,7 +18,7 @@ _STATES = 2
 """hdl/vector/sequencer.py: SETUP and WAIT between a pass's last word and the next one's first;
 WAIT alone where the same pass comes again."""
 
-_RELEASE = 4
+_RELEASE = READ_CYCLES + 1
 """hdl/vector/credits.py: from a pass's last word until the feeder can take the panel's credit."""
 
 
@@ -40,10 +41,11 @@ PASS_COSTS = dict[str, PassCost]
 
 
 def pass_costs(machine: Machine) -> tuple[PASS_COSTS, int]:
-    """Costs by name, and the stage at which a quantised block stands."""
+    """Costs by name, and the cycles from a word's step to where a quantised block stands."""
     shape = SimpleNamespace(lanes=min(machine.lanes, 32), block_words=machine.block_words)
     timing = Timing(cast(Any, shape))
-    return {name: PassCost(row, timing) for name, row in PASSES.items()}, timing.block
+    block = timing.issue + timing.block
+    return {name: PassCost(row, timing) for name, row in PASSES.items()}, block
 
 
 class VectorClock:

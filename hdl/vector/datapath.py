@@ -1,6 +1,6 @@
 """Everything between the sequencer's words and their results: fixed latencies, no stall."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, Signature
 from amaranth.utils import bits_for, exact_log2
@@ -221,6 +221,15 @@ class Datapath(Component):
                 operands.temp_data[i].eq(lanes.result[i]),
                 self.memory_values[i].eq(operands.a[i]),
             ]
+
+        reads_temp = late_temp | (
+            tag.at("valid", address) & (control.at("source", address) == Source.TEMP)
+        )
+        written = operands.temp_write
+        with m.If(reads_temp & written.enable):
+            m.d.sync += Assert(
+                operands.temp_address != written.address, "temp read while it is written"
+            )
 
         # Lanes that take part, and the value scales of their tokens, a cycle ahead of the result
         ahead = timing.result - 1

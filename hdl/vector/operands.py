@@ -80,10 +80,13 @@ class OperandFetch(Component):
         m = Module()
         lanes = range(self._lanes)
 
-        # A lane a memory: a word is never handled as one wide value.
+        # A lane a memory: a word is never handled as one wide value. The sequencer sends no word
+        # that would be read in the cycle in which it is written (asserted in the datapath).
         temp = []
         for i in lanes:
-            memory = Memory(shape=32, depth=1 << self._temp_bits, init=[])
+            memory = Memory(
+                shape=32, depth=1 << self._temp_bits, init=[], attrs={"no_rw_check": True}
+            )
             m.submodules[f"temp_{i}"] = memory
             read, write = memory.read_port(), memory.write_port()
             m.d.comb += [

@@ -153,7 +153,9 @@ class _Delay(Component):
         newest, oldest = Signal(bits), Signal(bits)
         m.d.sync += [newest.eq(newest + self.push), oldest.eq(oldest + self.pop)]
         for i, (value, out) in enumerate(zip(self.i, self.o, strict=True)):
-            m.submodules[f"lane_{i}"] = ring = Memory(shape=len(value), depth=1 << bits, init=[])
+            m.submodules[f"lane_{i}"] = ring = Memory(
+                shape=len(value), depth=1 << bits, init=[], attrs={"no_rw_check": True}
+            )
             write, read = ring.write_port(), ring.read_port()
             m.d.comb += [
                 write.addr.eq(newest),

@@ -79,7 +79,7 @@ class MemoryWriter(Component):
         m.submodules.words = words = Memory(
             shape=config.word_bits, depth=ENTRIES << word_bits, init=[]
         )
-        put, get = words.write_port(), words.read_port()
+        put, get = words.write_port(), words.read_port(domain="comb")
         head = Signal(entry_bits)
         tail = Signal(entry_bits)
         level = Signal(bits_for(ENTRIES))
@@ -123,23 +123,24 @@ class MemoryWriter(Component):
                 with m.Case(i):
                     m.d.comb += now.eq(place)
         beat = Signal(bits_for(beats - 1))
-        following = Signal.like(beat)
-        m.d.comb += following.eq(beat)
-        m.d.sync += beat.eq(following)
         m.d.comb += [
             request.payload.address.eq(now.address),
             request.payload.beats.eq(Mux(now.token, 1, beats)),
-            get.addr.eq(Cat((following >> exact_log2(word_beats))[:word_bits], head)),
+            get.addr.eq(Cat((beat >> exact_log2(word_beats))[:word_bits], head)),
         ]
-        if word_beats == 1:
-            m.d.comb += stream.payload.data.eq(get.data)
-        else:
-            within = beat[: exact_log2(word_beats)]
-            m.d.comb += stream.payload.data.eq(get.data.word_select(within, config.port_bits))
+        shown = get.data
+        if word_beats > 1:
+            shown = get.data.word_select(beat[: exact_log2(word_beats)], config.port_bits)
         place_in_beat = now.row[: exact_log2(port_bytes // 4)] if port_bytes > 4 else Const(0, 1)
-        m.d.comb += stream.payload.strobe.eq(
-            Mux(now.token, Const(0xF, 4) << (place_in_beat << 2), (1 << port_bytes) - 1)
-        )
+        strobe = Mux(now.token, Const(0xF, 4) << (place_in_beat << 2), (1 << port_bytes) - 1)
+
+        # A beat goes through a register: the queue is not read behind the port's ready.
+        free, reading = Signal(), Signal()
+        m.d.comb += free.eq(~stream.valid | stream.ready)
+        with m.If(free):
+            m.d.sync += stream.valid.eq(reading)
+        with m.If(free & reading):
+            m.d.sync += [stream.payload.data.eq(shown), stream.payload.strobe.eq(strobe)]
 
         outstanding = Signal(6)
         with m.FSM():
@@ -148,12 +149,12 @@ class MemoryWriter(Component):
                 with m.If(request.valid & request.ready):
                     m.next = "DATA"
             with m.State("DATA"):
-                m.d.comb += stream.valid.eq(1)
-                with m.If(stream.ready):
-                    m.d.comb += following.eq(beat + 1)
+                m.d.comb += reading.eq(1)
+                with m.If(free):
+                    m.d.sync += beat.eq(beat + 1)
                     with m.If(now.token | (beat == beats - 1)):
-                        m.d.comb += [done.eq(1), following.eq(0)]
-                        m.d.sync += head.eq(head + 1)
+                        m.d.comb += done.eq(1)
+                        m.d.sync += [beat.eq(0), head.eq(head + 1)]
                         m.next = "REQUEST"
 
         asked = request.valid & request.ready

@@ -94,9 +94,14 @@ def normalise(m: Module, value: Value) -> tuple[Value, Value]:
     return Cat(bits_empty, bytes_empty), value
 
 
-def order_key(m: Module, x: Value) -> Value:
-    """Unsigned 32-bit key in the order of the values; -0 is +0, the canonical NaN the largest."""
-    negative = share(m, x[31] & (x[:31] != 0), "negative")
+def order_key(m: Module, x: Value, registers: Registers = ()) -> Value:
+    """Unsigned 32-bit key in the order of the values; -0 is +0, the canonical NaN the largest.
+
+    One step may end in registers.
+    """
+    (after,) = _steps(m, registers, 1)
+    negative = after(x[31] & (x[:31] != 0), "negative")
+    x = after(x, "x")
     return Cat(x[:31] ^ negative.replicate(31), ~negative)
 
 

@@ -11,7 +11,7 @@ from hdl.fp import ceil_to_int, int_to_fp, order_key, share, stage
 from hdl.interfaces import TOKEN_BITS
 from hdl.vector.program import Reduce
 from hdl.vector.slots import row_index_bits, word_index_bits
-from hdl.vector.timing import CEILING_STEPS, NEGATIVE_STEPS, DelayLine
+from hdl.vector.timing import CEILING_STEPS, KEY_STEPS, NEGATIVE_STEPS, DelayLine
 
 __all__ = ["RowExtremes", "extreme_tag"]
 
@@ -83,19 +83,24 @@ class RowExtremes(Component):
         tags = DelayLine(m, self.tag)
 
         # Keys: 0 for a lane that takes no part (no value but a negative NaN has it)
+        registers = [stage(m, tags.at("valid", step)) for step in range(KEY_STEPS)]
+        (register,) = registers
+        s = KEY_STEPS
+        by_magnitude = tags.at("mode", s) == Reduce.EXPONENT
         keys, bad = [], Signal(lanes)
         for i, value in enumerate(self.values):
             key = Signal(32, name=f"key_{i}", reset_less=True)
-            magnitude = Mux(value[23:31] == 0, 0, value[:31])
-            chosen = Mux(self.tag.mode == Reduce.EXPONENT, magnitude, order_key(m, value))
-            with m.If(self.tag.valid):
-                m.d.sync += key.eq(Mux(self.active[i], chosen, Const(0, 32)))
+            ordered = order_key(m, value, registers)
+            magnitude = register(Mux(value[23:31] == 0, 0, value[:31]), f"magnitude_{i}")
+            active = register(self.active[i], f"active_{i}")
+            with m.If(tags.at("valid", s)):
+                m.d.sync += key.eq(Mux(active, Mux(by_magnitude, magnitude, ordered), Const(0, 32)))
             m.d.comb += bad[i].eq(self.active[i] & (value[23:31] == 255))
             keys.append((key, None))
         m.d.sync += self.non_finite.eq(
             self.tag.valid & (self.tag.mode == Reduce.ARGMAX) & bad.any()
         )
-        s = 1
+        s += 1
 
         def done(stage):
             """The block's last word stands there."""

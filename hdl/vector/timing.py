@@ -8,9 +8,17 @@ from hdl.fp import ADD_LATENCY, FUNCTION_LATENCY, MUL_LATENCY
 from hdl.multiplier import Multiplier
 from hdl.vector.program import PASSES, Pass, Reduce
 
-__all__ = ["CEILING_STEPS", "ELEMENT_STEPS", "NEGATIVE_STEPS", "DelayLine", "Timing"]
+__all__ = [
+    "CEILING_STEPS",
+    "ELEMENT_STEPS",
+    "KEY_STEPS",
+    "NEGATIVE_STEPS",
+    "DelayLine",
+    "Timing",
+]
 
 # Registers between the steps of the helpers in `hdl.fp.convert`
+KEY_STEPS = 1
 CEILING_STEPS = 3
 NEGATIVE_STEPS = 2
 ELEMENT_STEPS = 3
@@ -68,7 +76,7 @@ class Timing:
         self.sum_write = self.block_sum + ADD_LATENCY
         self.accumulate = ADD_LATENCY + 3
         # Keys, a level of the lanes a cycle, the block's best, its ceiling
-        self.extreme = self.result + 2 + lane_levels + CEILING_STEPS
+        self.extreme = self.result + KEY_STEPS + 2 + lane_levels + CEILING_STEPS
         self.extreme_write = self.extreme + 1
         self.scalar_write = self.extreme_write + 2 + NEGATIVE_STEPS
         # Largest exponent of a word: four lanes a stage. Then of the block, then the scale.

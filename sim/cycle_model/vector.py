@@ -79,7 +79,10 @@ class VectorClock:
 
     def take(self, offered: float) -> float:
         """Take an instruction that is offered from ``offered`` on; cycle of its DECODE."""
-        return max(offered, self.idle) + 1
+        decode = max(offered, self.idle) + 1
+        # What lands from here on is the new instruction's time.
+        self.busy -= max(0, self.landed - decode)
+        return decode
 
     def begin(self, decode: float, granted: float, *, chained: bool = False) -> None:
         """DECODE has its semaphores at ``granted``; ``chained``: it does not wait until the last
@@ -147,6 +150,7 @@ class VectorClock:
         end = max(landed, away)
         self.blocked += end - landed
         self.idle = end + 1
+        self.busy += max(0, self.landed - self.idle)  # lands in IDLE
         return end
 
     @staticmethod

@@ -101,13 +101,11 @@ class LoopNest(Component):
         last_row_number = Signal(ROW_BITS, reset_less=True)
         last_in_group = Signal(7, reset_less=True)
         blocks_left = Signal(BLOCK_COUNT_BITS, reset_less=True)
-        last_word, last_row, last_block = Signal(), Signal(), Signal(reset_less=True)
+        # Registers too: whether a word goes out, and what follows then, hangs on them.
+        last_word, last_row, last_block = Signal(), Signal(), Signal()
+        short = self._words == 1
         m.d.comb += [
             self.blocks.eq(p.blocks),
-            last_word.eq(p.narrow | (self.word == self._words - 1)),
-            last_row.eq(self.row == last_row_number),
-            self.word_start.eq(self.word == 0),
-            self.block_start.eq((self.word == 0) & (self.row == 0)),
             self.last.eq(last_word & last_row & last_block),
         ]
         next_row, next_block = Signal(), Signal()
@@ -125,15 +123,28 @@ class LoopNest(Component):
                 self.block.eq(parameters.block),
                 self.first_block.eq(1),
                 blocks_left.eq(parameters.blocks),
+                self.word_start.eq(1),
+                self.block_start.eq(1),
+                last_word.eq(parameters.narrow | short),
+                last_row.eq(parameters.rows == 1),
                 last_block.eq(parameters.blocks == 1),
             ]
         with m.Elif(self.step):
-            m.d.sync += self.word.eq(Mux(last_word, 0, self.word + 1))
+            m.d.sync += [
+                self.word.eq(Mux(last_word, 0, self.word + 1)),
+                self.word_start.eq(last_word),
+                self.block_start.eq(next_block),
+                last_word.eq(Mux(last_word, p.narrow | short, self.word + 1 == self._words - 1)),
+            ]
             with m.If(next_row):
-                m.d.sync += self.row.eq(self.row + 1)
+                m.d.sync += [
+                    self.row.eq(self.row + 1),
+                    last_row.eq(self.row + 1 == last_row_number),
+                ]
             with m.If(next_block):
                 m.d.sync += [
                     self.row.eq(0),
+                    last_row.eq(last_row_number == 0),
                     self.block.eq(self.block + 1),
                     self.first_block.eq(0),
                     blocks_left.eq(blocks_left - 1),

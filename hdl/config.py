@@ -20,8 +20,11 @@ class Config:
     rows, cols
         Systolic array: rows reduce, columns are outputs. ``rows`` divides 32.
     row_group, col_group
-        Processing elements that share one pipeline register, down and across: a tile of
-        ``row_group x col_group`` multipliers adds in one cycle (as Gemmini's tiles in a mesh).
+        Multipliers that work in step, down and across: a cluster of ``row_group x col_group``
+        takes its activations in one cycle and adds its products in one tree; registers stand
+        between clusters (as Gemmini's tiles in a mesh).
+    adder_levels
+        Adders in a row between two registers of that tree.
     port_bytes
         Width of the memory port. Divides ``rows`` and ``cols``, so that a memory beat of int8
         elements is a whole load of the array.
@@ -68,6 +71,7 @@ class Config:
     constant_blocks: int
     row_group: int = 4
     col_group: int = 4
+    adder_levels: int = 2
     panel_ring: int = 4
     page_slots: int = 4
     tape_beats: int = 1024
@@ -101,6 +105,7 @@ class Config:
             self.rows % self.row_group == 0 and self.cols % self.col_group == 0,
             f"row_group={self.row_group} must divide rows, col_group={self.col_group} cols",
         )
+        need(self.adder_levels >= 1, f"adder_levels={self.adder_levels}: choose 1 or more")
         need(
             self.lanes in (2, 4, 8, 16, 32) and self.cols % self.lanes == 0,
             f"lanes={self.lanes}: choose 2, 4, 8, 16 or 32, dividing cols={self.cols}",
@@ -219,6 +224,9 @@ PRESETS = {
             cols=8,
             port_bytes=4,
             lanes=4,
+            row_group=16,
+            col_group=8,
+            adder_levels=1,
             row_capacity=8,
             max_head_dim=64,
             activation_blocks=2048,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from compiler.errors import UserError
 from hdl.config import PRESETS
+from hdl.matrix import array_latency
 from scripts.measure import ROOT
 from scripts.records import Records
 from scripts.workloads import GROUPS, WORKLOADS
@@ -20,8 +21,8 @@ from scripts.workloads import GROUPS, WORKLOADS
 __all__ = ["PAGE", "TARGETS", "Target", "render", "write_page"]
 
 _EDGE = PRESETS["edge"]
-_DEPTH = _EDGE.rows // _EDGE.row_group + _EDGE.cols // _EDGE.col_group
-"""Pipeline stages of the array, as `hdl.matrix.array` has them."""
+_DEPTH = array_latency(_EDGE)
+"""Pipeline stages of the array."""
 
 PAGE = ROOT / "docs" / "performance.md"
 

@@ -55,7 +55,7 @@ class BlockAccumulator(Component):
         # Stages, counted from the row: block sum there, panel word asked for, term there, written
         self.sum_stage = array_latency + (c.passes > 1)
         self.term_stage = self.sum_stage + BlockTerm.latency
-        self.read_stage = self.term_stage - 2
+        self.read_stage = self.term_stage - 3
         self.latency = self.term_stage + FpAdd.latency
         period = c.column_groups * c.passes * c.tile_beats
         if period <= self.latency - self.read_stage:
@@ -102,7 +102,7 @@ class BlockAccumulator(Component):
                 if s <= self.sum_stage:
                     scale.append(Signal(8, name=f"scale_{s}", reset_less=True))
                     m.d.sync += scale[s].eq(scale[s - 1])
-                if s <= self.read_stage + 1:
+                if s <= self.read_stage + 2:
                     shift.append(Signal(8, name=f"shift_{s}", reset_less=True))
                     m.d.sync += shift[s].eq(shift[s - 1])
         m.d.comb += self.active.eq(Cat(valid).any())
@@ -135,9 +135,12 @@ class BlockAccumulator(Component):
         self._read(m, other)
 
         # Lanes
-        old_stage = self.read_stage + 1
+        old_stage = self.read_stage + 2
         moves = Signal()  # something is in the lanes: else they stand still
-        m.d.comb += moves.eq(Cat(written[self.sum_stage : self.latency]).any())
+        m.d.sync += moves.eq(Cat(written[self.sum_stage - 1 : self.latency - 1]).any())
+        old_word = Signal(32 * c.cols, reset_less=True)  # as it comes from the memory
+        with m.If(written[old_stage - 1]):
+            m.d.sync += old_word.eq(own.data)
         for j in range(c.cols):
             term, add = BlockTerm(), FpAdd()
             m.submodules[f"term_{j}"] = EnableInserter(moves)(term)
@@ -148,7 +151,7 @@ class BlockAccumulator(Component):
                     Mux(
                         tag[old_stage].first,
                         0,
-                        scale_down(m, own.data.word_select(j, 32), shift[old_stage]),
+                        scale_down(m, old_word.word_select(j, 32), shift[old_stage]),
                     )
                 )
             m.d.comb += [

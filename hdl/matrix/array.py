@@ -1,12 +1,20 @@
 """Weight-stationary systolic array of int8 multipliers with double-buffered weights."""
 
-from amaranth.hdl import Const, Module, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from hdl.config import Config
+from hdl.multiplier import Multiplier
 
-__all__ = ["SUM_BITS", "SystolicArray", "load_layout", "row_layout"]
+__all__ = [
+    "SUM_BITS",
+    "SystolicArray",
+    "adder_stages",
+    "array_latency",
+    "load_layout",
+    "row_layout",
+]
 
 SUM_BITS = 20
 """A sum of 32 products of int8: at most 2**19 in magnitude (-128 * -128 * 32), signed."""
@@ -34,23 +42,45 @@ def row_layout(config: Config) -> data.StructLayout:
     return data.StructLayout({"valid": 1, "swap": 1, "elements": 8 * config.rows})
 
 
+def adder_stages(config) -> list[int]:
+    """Adders in a row in each stage between a cluster's products and its sums.
+
+    The one that adds the sums of the cluster above is among them. Takes whatever has the fields of
+    a `Config` that say the array's shape.
+    """
+    levels = (config.row_group - 1).bit_length() + (config.rows > config.row_group)
+    stages = [config.adder_levels] * (levels // config.adder_levels)
+    if rest := levels % config.adder_levels:
+        stages.insert(0, rest)  # the way out of the multipliers is the longest
+    return stages
+
+
+def array_latency(config) -> int:
+    """Cycles from a row of activations to its sums; ``config`` as in `adder_stages`."""
+    clusters = config.rows // config.row_group + config.cols // config.col_group
+    return Multiplier.latency + len(adder_stages(config)) + clusters - 2
+
+
 class SystolicArray(Component):
     """``rows`` x ``cols`` multipliers; a row of activations gives the sums of all columns.
 
-    Clusters of ``row_group`` x ``col_group`` multipliers add into their columns' partial sums
-    combinationally; registers stand between clusters. Cluster (g, h) works on a row g + h cycles
-    after cluster (0, 0), and whatever comes with a row or a load beat is skewed alike inside, so
-    that a user sees whole rows, whole beats and whole words of sums.
+    Clusters of ``row_group`` x ``col_group`` multipliers (`hdl.multiplier`) work in step: products,
+    then a tree of adders with a register after every ``adder_levels`` of them; its last stage adds
+    the partial sums of the cluster above. Cluster (g, h) works on a row g + h cycles after cluster
+    (0, 0), and whatever comes with a row or a load beat is skewed alike inside, so that a user sees
+    whole rows, whole beats and whole words of sums. One cluster of all rows needs no skew and the
+    fewest adders; small clusters have short wires.
 
-    Weights are double buffered. A row with ``swap`` makes the loaded weights current, for itself
-    and the rows after it. A tile's beats may come from the cycle of the previous tile's swap on,
-    ``index`` ascending; its swap at the earliest in the cycle after its last beat. So tiles follow
-    each other without a bubble every max(rows fed, tile_beats) cycles, in any mix of directions.
+    Weights are double buffered: the current ones are the multipliers' own registers. A row with
+    ``swap`` makes the loaded weights current, for itself and the rows after it. A tile's beats may
+    come from the cycle before the previous tile's swap on, ``index`` ascending; its swap at the
+    earliest two cycles after its last beat. So tiles follow each other without a bubble every
+    max(rows fed, tile_beats) cycles, in any mix of directions.
 
     Parameters
     ----------
     config
-        ``rows``, ``cols``, ``row_group``, ``col_group``, ``port_bytes``.
+        ``rows``, ``cols``, ``row_group``, ``col_group``, ``adder_levels``, ``port_bytes``.
 
     Attributes
     ----------
@@ -71,7 +101,8 @@ class SystolicArray(Component):
         self.config = config
         self.row_clusters = config.rows // config.row_group
         self.col_clusters = config.cols // config.col_group
-        self.latency = self.row_clusters + self.col_clusters
+        self.stages = adder_stages(config)
+        self.latency = array_latency(config)
         super().__init__(
             {
                 "load": In(load_layout(config)),
@@ -82,135 +113,156 @@ class SystolicArray(Component):
 
     def elaborate(self, platform):
         m = Module()
-        next_weights, weights = self._weights(m)
-        # valid[d]: a row came d cycles ago; cluster (g, h) multiplies where valid[g + h + 1]
+        c = self.config
+        # valid[d]: a row came d cycles ago; it enters the multipliers of cluster (g, h) at g + h
         valid, swap = [self.row.valid], [self.row.valid & self.row.swap]
         for d in range(1, self.latency):
             valid.append(Signal(name=f"valid_{d}"))
             m.d.sync += valid[d].eq(valid[d - 1])
-            if d < self.latency - 1:
-                swap.append(Signal(name=f"swap_{d}"))
-                m.d.sync += swap[d].eq(swap[d - 1])
-        self._swap(m, next_weights, weights, swap)
+        for d in range(1, self.row_clusters + self.col_clusters - 1):
+            swap.append(Signal(name=f"swap_{d}"))
+            m.d.sync += swap[d].eq(swap[d - 1])
+        next_weights = [
+            [Signal(signed(8), name=f"next_{k}_{j}", reset_less=True) for j in range(c.cols)]
+            for k in range(c.rows)
+        ]
         self._load(m, next_weights)
-        self._multiply(m, weights, valid)
+        products = self._multiply(m, next_weights, valid, swap)
+        self._add(m, products, valid)
         return m
 
-    def _weights(self, m):
-        """Registers by [row][col], next and current."""
-        c = self.config
-        return [
-            [
-                [Signal(signed(8), name=f"{kind}_{k}_{j}", reset_less=True) for j in range(c.cols)]
-                for k in range(c.rows)
-            ]
-            for kind in ("next", "weight")
-        ]
-
-    def _cluster(self, g: int, h: int):
-        c = self.config
-        return [
-            (k, j)
-            for j in range(h * c.col_group, (h + 1) * c.col_group)
-            for k in range(g * c.row_group, (g + 1) * c.row_group)
-        ]
-
-    def _swap(self, m, next_weights, weights, swap):
-        for d in range(self.row_clusters + self.col_clusters - 1):
-            with m.If(swap[d]):
-                for g in range(self.row_clusters):
-                    if 0 <= (h := d - g) < self.col_clusters:
-                        for k, j in self._cluster(g, h):
-                            m.d.sync += weights[k][j].eq(next_weights[k][j])
-
     def _load(self, m, next_weights):
-        """Beats by column go down, one row cluster a cycle; beats by row go right alike."""
+        """Beats by column go down, one row cluster a cycle; beats by row go right alike.
+
+        A weight's enable is a register's bit, for speed: of the lines' chunks one is selected.
+        """
         c = self.config
         width = c.port_bytes
+        beat = [Signal(8, name=f"element_{p}", reset_less=True) for p in range(width)]
+        with m.If(self.load.valid):
+            m.d.sync += [e.eq(self.load.elements.word_select(p, 8)) for p, e in enumerate(beat)]
 
-        def chain(name, clusters, group, by_row, lines):
-            """Skewed copies; ``lines(i)``: the positions of cluster i along the beat."""
+        def chain(name, clusters, group, by_row, beats):
+            """Of each cluster: its lines, a selected chunk for each as bit
+            ``index * beats + chunk``, the chunk's elements."""
             valid = self.load.valid & (self.load.by_row if by_row else ~self.load.by_row)
             index, chunk = self.load.index, self.load.chunk
-            elements = [self.load.elements.word_select(i, 8) for i in range(width)]
+            elements = beat
             for i in range(clusters):
-                yield i, valid, index, chunk, elements
+                lines = range(i * group, (i + 1) * group)
+                count = beats * (c.rows if by_row else c.cols)
+                place = Cat(chunk[: (beats - 1).bit_length()], index)
+                selected = Signal(count, name=f"{name}_selected_{i}")
+                m.d.sync += selected.eq(valid << place[: (count - 1).bit_length()])
+                yield lines, selected, elements
                 if i + 1 == clusters:
                     break
-                needed = {p % width for later in range(i + 1, clusters) for p in lines(later)}
                 last = (valid, index, chunk, elements)
                 valid = Signal(name=f"{name}_valid_{i + 1}")
                 index = Signal.like(index, name=f"{name}_index_{i + 1}", reset_less=True)
                 chunk = Signal.like(chunk, name=f"{name}_chunk_{i + 1}", reset_less=True)
-                elements = [
-                    Signal(8, name=f"{name}_element_{i + 1}_{p}", reset_less=True)
-                    if p in needed
-                    else Const(0, 8)
-                    for p in range(width)
-                ]
+                needed = sorted({p % width for p in range((i + 1) * group, clusters * group)})
+                elements = [Const(0, 8)] * width
+                for p in needed:
+                    elements[p] = Signal(8, name=f"{name}_element_{i + 1}_{p}", reset_less=True)
                 m.d.sync += valid.eq(last[0])
                 with m.If(last[0]):
                     m.d.sync += [index.eq(last[1]), chunk.eq(last[2])]
-                    m.d.sync += [elements[p].eq(last[3][p]) for p in sorted(needed)]
+                # A cycle behind: they are registers in the first cluster already
+                with m.If(selected.any()):
+                    m.d.sync += [elements[p].eq(last[3][p]) for p in needed]
 
-        def rows_of(g):
-            return range(g * c.row_group, (g + 1) * c.row_group)
-
-        def cols_of(h):
-            return range(h * c.col_group, (h + 1) * c.col_group)
-
-        for g, valid, index, chunk, elements in chain(
-            "down", self.row_clusters, c.row_group, False, rows_of
+        for rows, selected, elements in chain(
+            "down", self.row_clusters, c.row_group, False, c.column_beats
         ):
-            for part in sorted({k // width for k in rows_of(g)}):
-                here = valid if c.column_beats == 1 else valid & (chunk == part)
-                with m.If(here), m.Switch(index):
-                    for j in range(c.cols):
-                        with m.Case(j):
-                            for k in rows_of(g):
-                                if k // width == part:
-                                    m.d.sync += next_weights[k][j].eq(elements[k % width])
-        for h, valid, index, chunk, elements in chain(
-            "right", self.col_clusters, c.col_group, True, cols_of
+            for j in range(c.cols):
+                for part in sorted({k // width for k in rows}):
+                    with m.If(selected[j * c.column_beats + part]):
+                        m.d.sync += [
+                            next_weights[k][j].eq(elements[k % width])
+                            for k in rows
+                            if k // width == part
+                        ]
+        for cols, selected, elements in chain(
+            "right", self.col_clusters, c.col_group, True, c.row_beats
         ):
-            for part in sorted({j // width for j in cols_of(h)}):
-                here = valid if c.row_beats == 1 else valid & (chunk == part)
-                with m.If(here), m.Switch(index):
-                    for k in range(c.rows):
-                        with m.Case(k):
-                            for j in cols_of(h):
-                                if j // width == part:
-                                    m.d.sync += next_weights[k][j].eq(elements[j % width])
+            for k in range(c.rows):
+                for part in sorted({j // width for j in cols}):
+                    with m.If(selected[k * c.row_beats + part]):
+                        m.d.sync += [
+                            next_weights[k][j].eq(elements[j % width])
+                            for j in cols
+                            if j // width == part
+                        ]
 
-    def _multiply(self, m, weights, valid):
+    def _multiply(self, m, next_weights, valid, swap):
+        """The products by [row][col], each at its cluster's time."""
         c = self.config
-        sums = [Const(0, signed(SUM_BITS))] * c.cols
+        products = [[Signal()] * c.cols for _ in range(c.rows)]
         for g in range(self.row_clusters):
             rows = range(g * c.row_group, (g + 1) * c.row_group)
             across = [self.row.elements.word_select(k, 8).as_signed() for k in rows]
-            for d in range(g + 1):  # skew; the first register is cluster (0, 0)'s
+            for d in range(g):
                 across = self._stage(m, valid[d], across, f"skew_{g}_{d}")
             for h in range(self.col_clusters):
-                enable = valid[g + h + 1]
-                with m.If(enable):
-                    for j in range(h * c.col_group, (h + 1) * c.col_group):
-                        terms = [a * weights[k][j] for a, k in zip(across, rows, strict=True)]
-                        total = Signal(signed(SUM_BITS), name=f"sum_{g}_{j}", reset_less=True)
-                        m.d.sync += total.eq(sums[j] + _tree(terms))
-                        sums[j] = total
+                for j in range(h * c.col_group, (h + 1) * c.col_group):
+                    for activation, k in zip(across, rows, strict=True):
+                        multiplier = Multiplier(8, 8)
+                        m.submodules[f"multiplier_{k}_{j}"] = multiplier
+                        m.d.comb += [
+                            multiplier.a.eq(activation),
+                            multiplier.enable_a.eq(valid[g + h]),
+                            multiplier.b.eq(next_weights[k][j]),
+                            multiplier.enable_b.eq(swap[g + h]),
+                            multiplier.enable_p.eq(valid[g + h + 1]),
+                        ]
+                        products[k][j] = multiplier.p
                 if h + 1 < self.col_clusters:
-                    across = self._stage(m, enable, across, f"row_{g}_{h + 1}")
+                    across = self._stage(m, valid[g + h], across, f"row_{g}_{h + 1}")
+        return products
+
+    def _add(self, m, products, valid):
+        """Sums by column, at the time of the last column."""
+        c = self.config
         for h in range(self.col_clusters):
             cols = range(h * c.col_group, (h + 1) * c.col_group)
-            word = [sums[j] for j in cols]
-            for d in range(self.row_clusters + h + 1, self.latency):
+            word = [None] * len(cols)
+            for g in range(self.row_clusters):
+                rows = range(g * c.row_group, (g + 1) * c.row_group)
+                terms = [[products[k][j] for k in rows] for j in cols]
+                for s, levels in enumerate(self.stages):
+                    last = s + 1 == len(self.stages)
+                    if last and g:  # one level is that of the partial sums
+                        levels -= 1
+                    elif last and self.row_clusters > 1:
+                        levels = (len(terms[0]) - 1).bit_length()
+                    width = 1 << levels
+                    grouped = [
+                        [_tree(column[i : i + width]) for i in range(0, len(column), width)]
+                        for column in terms
+                    ]
+                    if last:
+                        grouped = [
+                            [sums[0] if above is None else above + sums[0]]
+                            for above, sums in zip(word, grouped, strict=True)
+                        ]
+                    enable = valid[g + h + Multiplier.latency + s]
+                    terms = [
+                        self._stage(m, enable, sums, f"sum_{g}_{j}_{s}")
+                        for j, sums in zip(cols, grouped, strict=True)
+                    ]
+                word = [sums[0] for sums in terms]
+            for d in range(self.latency - self.col_clusters + 1 + h, self.latency):
                 word = self._stage(m, valid[d], word, f"deskew_{h}_{d}")
             m.d.comb += [self.sums[j].eq(s) for j, s in zip(cols, word, strict=True)]
 
     @staticmethod
     def _stage(m, enable, values, name):
         """Registers of values, loaded where ``enable``."""
-        copies = [Signal.like(v, name=f"{name}_{i}", reset_less=True) for i, v in enumerate(values)]
+        copies = []
+        for i, v in enumerate(values):
+            shape = signed(min(len(v), SUM_BITS))  # no more: a sum of 32 products fits
+            copies.append(Signal(shape, name=f"{name}_{i}", reset_less=True))
         with m.If(enable):
             m.d.sync += [r.eq(v) for r, v in zip(copies, values, strict=True)]
         return copies

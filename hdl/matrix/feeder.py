@@ -1,6 +1,6 @@
 """Feeds activation rows to the array, a row a cycle, once everything a tile needs is there."""
 
-from amaranth.hdl import Assert, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 
@@ -34,7 +34,7 @@ class Credits(Component):
     given, taken : In(1)
         One more, one less, from the next cycle on.
     some : Out(1)
-        The count is not zero.
+        The count is not zero; a register.
     """
 
     def __init__(self, init: int, limit: int):
@@ -45,14 +45,16 @@ class Credits(Component):
     def elaborate(self, platform):
         m = Module()
         count = Signal(range(self.limit + 1), init=self.init)
-        m.d.comb += self.some.eq(count != 0)
+        some = Signal(init=self.init != 0)
+        m.d.comb += self.some.eq(some)
         with m.If(self.given & ~self.taken):
             m.d.sync += [
                 Assert(count != self.limit, "more credits given back than taken"),
                 count.eq(count + 1),
+                some.eq(1),
             ]
         with m.Elif(self.taken & ~self.given):
-            m.d.sync += count.eq(count - 1)
+            m.d.sync += [count.eq(count - 1), some.eq(count != 1)]
         with m.If(self.taken):
             m.d.sync += Assert(self.some, "took a credit that is not there")
         return m
@@ -62,20 +64,23 @@ class ActivationFeeder(Component):
     """Takes loaded tiles and reads their activation rows.
 
     A tile starts as soon as the one before has read its last row, if its semaphores, its panel of
-    the ring, its P buffer and its output panels are there. A tile without rows is dropped.
+    the ring, its P buffer and its output panels were there a cycle ago. A tile without rows is
+    dropped.
 
     Members
     -------
     loaded : In(stream(tile_layout)), scales : In
         From the loader. ``loaded`` transfers in the cycle that reads the tile's first row.
+    coming : In(tile_layout)
+        The tile that will be in ``loaded`` next, at least a cycle ahead; read while none is there.
     wait : In(stream(8))
         Semaphore masks, one before each tile that ``opens``.
     semaphore, activations, ring_release, weights_produce, weights_release, output_release,
     slot_release
         As in docs/spec.md.
     row : Out(row_layout)
-        For the array, two cycles after the read. ``tag``, ``scale`` and ``shift`` are of that row,
-        ``tile_scales`` (held until the next tile) of its tile.
+        For the array, three cycles after the read. ``tag``, ``scale`` and ``shift`` are of that
+        row, ``tile_scales`` (held until the next tile) of its tile.
     reads, blocked, active : Out(1)
         A row is read in this cycle; a loaded tile waits for something; at work.
     cause, finished : Out
@@ -89,6 +94,7 @@ class ActivationFeeder(Component):
             {
                 "model": In(model_layout()),
                 "loaded": In(stream.Signature(tile_layout(c))),
+                "coming": In(tile_layout(c)),
                 "scales": In(8 * c.cols),
                 "wait": In(stream.Signature(SEMAPHORES)),
                 "semaphore": Out(semaphore_signature()),
@@ -125,6 +131,8 @@ class ActivationFeeder(Component):
 
         # The tile being fed, from its second row on
         active = Signal()
+        read = Signal()  # the memory answers
+        held = Signal()  # its word is in a register
         current = Signal(tile_layout(c), reset_less=True)
         left = Signal(ROW_BITS, reset_less=True)  # rows not read
         number = Signal(range(max(c.row_capacity, 2)), reset_less=True)
@@ -137,14 +145,22 @@ class ActivationFeeder(Component):
         some_rows = tile.rows != 0
         takes_panel = tile.panel_first & some_rows
         start = Signal()
+        # What the tile needs was there in the cycle before: nobody but this tile takes it since
+        permitted = Signal()
+        asks = Signal(tile_layout(c))
+        m.d.comb += asks.eq(Mux(self.loaded.valid, tile, self.coming))
+        lacks = [  # in the order in which a cause is named
+            (Cause.SEMAPHORE, asks.opens & ~grants.some),
+            (Cause.PANEL, asks.panel_first & (asks.rows != 0) & ~ring.some),
+            (Cause.WEIGHTS, asks.weights_first & ~weights.some),
+            (Cause.OUTPUT, asks.batch_first & ~outputs.some),
+        ]
+        m.d.sync += permitted.eq(~Cat(lack for _, lack in lacks).any())
+        for cause, lack in reversed(lacks):
+            with m.If(lack):
+                m.d.sync += self.cause.eq(cause)
         m.d.comb += [
-            self.loaded.ready.eq(
-                ~active
-                & (grants.some | ~tile.opens)
-                & (ring.some | ~takes_panel)
-                & (weights.some | ~tile.weights_first)
-                & (outputs.some | ~tile.batch_first)
-            ),
+            self.loaded.ready.eq(~active & permitted),
             start.eq(self.loaded.valid & self.loaded.ready),
             grants.taken.eq(start & tile.opens),
             ring.taken.eq(start & takes_panel),
@@ -154,17 +170,8 @@ class ActivationFeeder(Component):
             outputs.taken.eq(start & tile.batch_first),
             outputs.given.eq(self.output_release),
             self.blocked.eq(self.loaded.valid & ~active & ~self.loaded.ready),
-            self.active.eq(active | self.loaded.valid),
+            self.active.eq(active | self.loaded.valid | read | held),
         ]
-
-        with m.If(tile.opens & ~grants.some):
-            m.d.comb += self.cause.eq(Cause.SEMAPHORE)
-        with m.Elif(takes_panel & ~ring.some):
-            m.d.comb += self.cause.eq(Cause.PANEL)
-        with m.Elif(tile.weights_first & ~weights.some):
-            m.d.comb += self.cause.eq(Cause.WEIGHTS)
-        with m.Else():
-            m.d.comb += self.cause.eq(Cause.OUTPUT)
 
         # The row read in this cycle
         now = Signal(tile_layout(c))
@@ -211,8 +218,10 @@ class ActivationFeeder(Component):
             ]
             with m.If(takes_panel):
                 m.d.sync += ring_panel.eq(next_ring_panel)
+        last_head = Signal(7, reset_less=True)
+        m.d.sync += last_head.eq(self.model.head_group - 1)  # of the step: constant
         with m.If(self.reads):
-            wraps = ~now.query | (now_head == self.model.head_group - 1)
+            wraps = ~now.query | (now_head == last_head)
             down = now_base + now.stride
             m.d.sync += [
                 active.eq(~last),
@@ -235,14 +244,19 @@ class ActivationFeeder(Component):
             self.slot_release.eq(start & tile.weights_last),  # all of it is loaded
         ]
 
-        # One cycle later the memory answers, one more and the row stands before the array
+        # One cycle later the memory answers; its word goes into a register, and one cycle more
+        # the row stands before the array
         tag = Signal(row_tag_layout(c), reset_less=True)
+        held_tag = Signal.like(tag, reset_less=True)
         reduction = Signal(range(max(c.passes, 2)), reset_less=True)
-        read = Signal()
+        held_reduction = Signal.like(reduction, reset_less=True)
+        word = Signal(activation_word(), reset_less=True)
+        rescales = Signal(reset_less=True)  # elsewhere than in P the shift has no meaning
         m.d.sync += [
             read.eq(self.reads),
-            self.row.valid.eq(read),
-            self.row.swap.eq(read & tag.swap),
+            held.eq(read),
+            self.row.valid.eq(held),
+            self.row.swap.eq(held & held_tag.swap),
         ]
         with m.If(self.reads):
             m.d.sync += [
@@ -257,14 +271,20 @@ class ActivationFeeder(Component):
                 tag.ring_done.eq(last & now.panel_last),
                 tag.output_done.eq(last & now.batch_last),
             ]
-        word = self.activations.data
         with m.If(read):
             m.d.sync += [
-                self.row.elements.eq(word.elements.as_value().word_select(reduction, 8 * c.rows)),
-                self.tag.eq(tag),
+                word.eq(self.activations.data),
+                held_tag.eq(tag),
+                held_reduction.eq(reduction),
+                rescales.eq(tag.panel >= c.panel_ring),
+            ]
+        with m.If(held):
+            elements = word.elements.as_value().word_select(held_reduction, 8 * c.rows)
+            m.d.sync += [
+                self.row.elements.eq(elements),
+                self.tag.eq(held_tag),
                 self.scale.eq(word.scale),
-                # Elsewhere than in P the field has no meaning
-                self.shift.eq(Mux(tag.panel >= c.panel_ring, word.shift, 0)),
+                self.shift.eq(Mux(rescales, word.shift, 0)),
             ]
         return m
 

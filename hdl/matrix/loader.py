@@ -30,6 +30,8 @@ class WeightLoader(Component):
         A beat for the array, two cycles after it was asked for.
     loaded : Out(stream(tile_layout))
         The tile whose weights have all been asked for; it may be fed from now on.
+    coming : Out(tile_layout)
+        The tile being loaded, which will be in ``loaded`` next.
     scales : Out(8 * cols)
         E8M0 codes of the columns of the tile in ``loaded``.
     active, waits : Out(1)
@@ -50,6 +52,7 @@ class WeightLoader(Component):
                 "key_scales": Out(read_port(3, 8 * BLOCK)),
                 "load": Out(load_layout(c)),
                 "loaded": Out(stream.Signature(tile_layout(c))),
+                "coming": Out(tile_layout(c)),
                 "scales": Out(8 * c.cols),
                 "active": Out(1),
                 "waits": Out(1),
@@ -87,6 +90,7 @@ class WeightLoader(Component):
             last_chunk.eq(chunk == Mux(tile.value, c.row_beats - 1, c.column_beats - 1)),
             last.eq(beat & last_chunk & (index == Mux(tile.value, c.rows - 1, c.cols - 1))),
             self.active.eq(valid),
+            self.coming.eq(tile),
             self.waits.eq(may & ~beat),
             self.tiles.ready.eq(~valid | last),
             self.page_elements.address.eq(Cat((line + chunk)[: len(line)], tile.value, tile.slot)),
@@ -122,10 +126,13 @@ class WeightLoader(Component):
             ones = Const(int.from_bytes([ONE] * c.cols, "little"), 8 * c.cols)
             m.d.sync += self.scales.eq(Mux(tile.value, ones, keys))
 
-        # Beats: the memory answers a cycle later; a register before the array's fan-out
-        asked = Signal(load_layout(c))
-        m.d.sync += [asked.valid.eq(beat), self.load.valid.eq(asked.valid)]
-        from_page = Signal(reset_less=True)
+        # Beats: the memory answers a cycle later; its word goes into a register before the choice
+        asked, came = (Signal(load_layout(c), name=name) for name in ("asked", "came"))
+        from_page, came_from_page = (
+            Signal(name=name, reset_less=True) for name in ("from_page", "came_from_page")
+        )
+        page_beat = Signal(c.port_bits, reset_less=True)
+        m.d.sync += [asked.valid.eq(beat), came.valid.eq(asked.valid)]
         with m.If(beat):
             m.d.sync += [
                 from_page.eq(tile.page),
@@ -135,11 +142,16 @@ class WeightLoader(Component):
             ]
             with m.If(~tile.page):
                 m.d.sync += asked.elements.eq(self.tape_elements.p)
+        places = ("by_row", "index", "chunk")
         with m.If(asked.valid):
-            m.d.sync += [
-                self.load.by_row.eq(asked.by_row),
-                self.load.index.eq(asked.index),
-                self.load.chunk.eq(asked.chunk),
-                self.load.elements.eq(Mux(from_page, self.page_elements.data, asked.elements)),
-            ]
+            m.d.sync += [came[place].eq(asked[place]) for place in places]
+            m.d.sync += came_from_page.eq(from_page)
+            with m.If(from_page):
+                m.d.sync += page_beat.eq(self.page_elements.data)
+            with m.Else():
+                m.d.sync += came.elements.eq(asked.elements)
+        m.d.comb += [
+            self.load.eq(came),
+            self.load.elements.eq(Mux(came_from_page, page_beat, came.elements)),
+        ]
         return m

@@ -15,6 +15,7 @@ from hdl.interfaces import (
 )
 from hdl.isa import SEMAPHORES, Fault, Opcode, RowSelect, instruction_layout
 from hdl.matrix.tile import tile_layout
+from hdl.multiplier import Multiplier
 
 __all__ = ["TileSequencer"]
 
@@ -22,7 +23,8 @@ __all__ = ["TileSequencer"]
 class TileSequencer(Component):
     """Takes instructions and page visits, checks the operands, gives tiles in the order of work.
 
-    A tile can be taken every cycle; an instruction costs two cycles besides its tiles.
+    A tile can be taken every other cycle; an instruction costs four cycles besides its tiles, while
+    its predecessor's last tile waits to be taken.
 
     Members
     -------
@@ -54,7 +56,15 @@ class TileSequencer(Component):
     def elaborate(self, platform):
         m = Module()
         c = self.config
-        tile = self.tiles.payload
+        # The tile in the making; the one given stands in a register
+        tile = Signal(tile_layout(c))
+        made = Signal()
+        taken = Signal()
+        m.d.comb += taken.eq(made & ~self.tiles.valid)
+        with m.If(self.tiles.ready):
+            m.d.sync += self.tiles.valid.eq(0)
+        with m.If(taken):
+            m.d.sync += [self.tiles.valid.eq(1), self.tiles.payload.eq(tile)]
 
         # The instruction, and its operands under both readings
         word = Signal(self.instruction.p.shape()["word"].shape, reset_less=True)
@@ -64,7 +74,9 @@ class TileSequencer(Component):
         is_matmul = matmul.opcode == Opcode.MATMUL
         is_attend = attend.opcode == Opcode.ATTEND
         rows = Signal(ROW_BITS, reset_less=True)
-        span = Signal(20, reset_less=True)  # activation blocks of all rows
+        end = Signal(21, reset_less=True)  # behind the activation blocks of all rows
+        end_weights = Signal(21, reset_less=True)
+        m.submodules.span = span = Multiplier(ROW_BITS, 12, signed=False)
         opening = Signal()  # no tile given yet
 
         # Where the next tile is
@@ -85,8 +97,30 @@ class TileSequencer(Component):
         line_beats = Signal(range(c.slot_beats + 1))  # beats of a token
         m.d.comb += line_beats.eq(self.model.head_blocks * (BLOCK // c.port_bytes))
 
-        last_reduction = reduction == c.passes - 1
-        last_group = group == c.column_groups - 1
+        # Of the instruction or the model: constant while tiles are made
+        last_of_blocks = Signal(12, reset_less=True)
+        last_of_panels = Signal(20, reset_less=True)
+        last_of_head = Signal(4, reset_less=True)
+        last_group_of_values = Signal(len(group) + 1, reset_less=True)
+        m.d.sync += [
+            last_of_blocks.eq(matmul.blocks - 1),
+            last_of_panels.eq(matmul.panels - 1),
+            last_of_head.eq(self.model.head_blocks - 1),
+            last_group_of_values.eq(self.model.head_blocks * c.column_groups - 1),
+        ]
+
+        # Registers too: a tile is made every other cycle at most, so what they compare has stood
+        def at(place, value, name):
+            reached = Signal(name=name, reset_less=True)
+            m.d.sync += reached.eq(place == value)
+            return reached
+
+        last_reduction = at(reduction, c.passes - 1, "last_reduction")
+        last_group = at(group, c.column_groups - 1, "last_group")
+        last_block_of_matmul = at(block, last_of_blocks, "last_block_of_matmul")
+        last_block_of_score = at(block, last_of_head, "last_block_of_score")
+        last_panel = at(panel, last_of_panels, "last_panel")
+        last_group_of_head = at(group, last_group_of_values, "last_group_of_head")
         end_of_panel = Signal()
 
         m.d.comb += [
@@ -96,7 +130,6 @@ class TileSequencer(Component):
             self.wait.p.eq(matmul.wait),
             self.fault.index.eq(index),
         ]
-        taken = self.tiles.valid & self.tiles.ready
 
         def next_reduction():
             m.d.sync += [reduction.eq(reduction + 1), opening.eq(0)]
@@ -104,7 +137,8 @@ class TileSequencer(Component):
                 m.d.sync += reduction.eq(0)
 
         with m.FSM(name="state") as fsm:
-            m.d.comb += self.active.eq(~fsm.ongoing("IDLE") & ~fsm.ongoing("FAULT"))
+            works = ~fsm.ongoing("IDLE") & ~fsm.ongoing("FAULT")
+            m.d.comb += self.active.eq(works | self.tiles.valid)
             with m.State("IDLE"):
                 m.d.comb += self.instruction.ready.eq(1)
                 m.d.sync += [word.eq(self.instruction.p.word), index.eq(self.instruction.p.index)]
@@ -114,9 +148,12 @@ class TileSequencer(Component):
             with m.State("CHECK"):
                 output = matmul.rows == RowSelect.OUTPUT
                 count = Mux(is_matmul & output, self.step.outputs, self.step.rows)
+                m.d.comb += [
+                    span.a.eq(count),
+                    span.b.eq(Mux(is_matmul, matmul.blocks, self.model.query_stride)),
+                ]
                 m.d.sync += [
                     rows.eq(count),
-                    span.eq(count * Mux(is_matmul, matmul.blocks, self.model.query_stride)),
                     opening.eq(1),
                     any_before.eq(0),
                     buffer.eq(0),
@@ -132,7 +169,7 @@ class TileSequencer(Component):
                     | (self.model.head_group == 0)
                     | (self.model.query_stride == 0),
                 )
-                m.next = "START"
+                m.next = "MULTIPLY"
                 with m.If(~is_matmul & ~is_attend):
                     m.d.sync += self.fault.cause.eq(Fault.ILLEGAL_INSTRUCTION)
                     m.next = "FAULT"
@@ -140,10 +177,19 @@ class TileSequencer(Component):
                     m.d.sync += self.fault.cause.eq(Fault.BAD_OPERAND)
                     m.next = "FAULT"
 
+            with m.State("MULTIPLY"):
+                m.next = "ADD"
+
+            with m.State("ADD"):
+                m.d.sync += [
+                    end.eq(Mux(rows == 0, 0, matmul.activations + span.p)),
+                    end_weights.eq(Mux(is_attend, attend.weights + 2 * c.row_capacity, 0)),
+                ]
+                m.next = "START"
+
             with m.State("START"):
-                blocks = c.activation_blocks
-                past = (rows != 0) & (matmul.activations + span > blocks)
-                past_weights = is_attend & (attend.weights + 2 * c.row_capacity > blocks)
+                past = end > c.activation_blocks
+                past_weights = end_weights > c.activation_blocks
                 with m.If(past | past_weights):
                     m.d.sync += self.fault.cause.eq(Fault.BAD_OPERAND)
                     m.next = "FAULT"
@@ -158,10 +204,9 @@ class TileSequencer(Component):
                 m.d.comb += self.fault.valid.eq(1)
 
             with m.State("MATMUL"):
-                last_block = block == matmul.blocks - 1
-                last_panel = panel == matmul.panels - 1
+                last_block = last_block_of_matmul
                 m.d.comb += [
-                    self.tiles.valid.eq(1),
+                    made.eq(1),
                     tile.rows.eq(rows),
                     tile.address.eq(address),
                     tile.stride.eq(matmul.blocks),
@@ -188,7 +233,10 @@ class TileSequencer(Component):
                             m.next = "IDLE"
 
             with m.State("VISIT"):
-                m.d.comb += [self.visits.ready.eq(1), self.waits.eq(~self.visits.valid)]
+                m.d.comb += [
+                    self.visits.ready.eq(1),
+                    self.waits.eq(~self.visits.valid & ~self.tiles.valid),
+                ]
                 m.d.sync += [
                     visit.eq(self.visits.p),
                     address.eq(attend.queries + self.visits.p.query_offset),
@@ -198,12 +246,12 @@ class TileSequencer(Component):
                     m.next = "SCORE"
 
             with m.State("SCORE"):
-                last_block = block == self.model.head_blocks - 1
+                last_block = last_block_of_score
                 along = Cat(
                     Const(0, _log2(c.column_beats)), reduction[: _log2(c.passes)], block[:4]
                 )
                 m.d.comb += [
-                    self.tiles.valid.eq(1),
+                    made.eq(1),
                     tile.page.eq(1),
                     tile.slot.eq(visit.slot),
                     tile.beat.eq(line + along),
@@ -238,11 +286,10 @@ class TileSequencer(Component):
                                 m.next = "VALUE"
 
             with m.State("VALUE"):
-                last_group_of_head = group == (self.model.head_blocks * c.column_groups) - 1
                 along = Cat(Const(0, _log2(c.row_beats)), group)
                 start = (group == 0) & (reduction == 0)
                 m.d.comb += [
-                    self.tiles.valid.eq(1),
+                    made.eq(1),
                     tile.page.eq(1),
                     tile.value.eq(1),
                     tile.slot.eq(before.slot),

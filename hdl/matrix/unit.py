@@ -100,6 +100,7 @@ class MatrixUnit(Component):
             sequencer.step.eq(self.step),
             loader.model.eq(self.model),
             feeder.model.eq(self.model),
+            feeder.coming.eq(loader.coming),
             feeder.scales.eq(loader.scales),
             array.load.eq(loader.load),
             array.row.eq(feeder.row),

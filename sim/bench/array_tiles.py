@@ -13,8 +13,9 @@ from sim.bench import Coverage, pack, parameters, rng, seed, start
 MOST_ROWS = 64
 BINS = (
     *("column then column", "column then row", "row then column", "row then row"),
-    *("load gap", "row gap", "load in the swap cycle", "beats take longer", "rows take longer"),
-    *("feed in the cycle after the last beat", "one row", "most rows", "extremes"),
+    *("load gap", "row gap", "load before the swap", "load in the swap cycle"),
+    *("beats take longer", "rows take longer", "feed two cycles after the last beat"),
+    *("one row", "most rows", "extremes"),
 )
 
 
@@ -38,7 +39,7 @@ class Schedule:
         """Append a tile: weights (rows, cols), activations (R, rows); ``gap()`` idle cycles."""
         c = self.config
         lines = weights if by_row else weights.T
-        at = max(self.beat + 1, self.swap) - 1
+        at = max(self.beat + 1, self.swap - 1) - 1
         for index, line in enumerate(lines):
             for chunk, part in enumerate(line.reshape(-1, c.port_bytes)):
                 at += 1 + (wait := gap())
@@ -54,11 +55,12 @@ class Schedule:
                     },
                 )
                 self.cover.hit("load in the swap cycle", at == self.swap)
+                self.cover.hit("load before the swap", at == self.swap - 1)
         self.beat = at
         kind = ("column", "row")
         self.cover.hit(f"{kind[self.by_row]} then {kind[by_row]}")
         self.by_row = by_row
-        at = max(self.beat, self.row)
+        at = max(self.beat + 1, self.row)
         self.cover.hit("beats take longer", self.beat > self.row)
         self.cover.hit("rows take longer", self.beat < self.row)
         for i, row in enumerate(rows):
@@ -69,7 +71,7 @@ class Schedule:
             self.sums[at + self.latency] = row.astype(np.int64) @ weights
             if i == 0:
                 self.swap = at
-                self.cover.hit("feed in the cycle after the last beat", at == self.beat + 1)
+                self.cover.hit("feed two cycles after the last beat", at == self.beat + 2)
         self.row = at
         self.cover.hit("one row", len(rows) == 1)
         self.cover.hit("most rows", len(rows) == MOST_ROWS)

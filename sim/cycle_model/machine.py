@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from hdl.config import BLOCK, PAGE_TOKENS, Config
 from hdl.fp import ADD_LATENCY, TERM_LATENCY
+from hdl.matrix import array_latency
 from sim.verilated.library import MemoryTiming
 
 __all__ = ["Machine"]
@@ -50,6 +51,7 @@ class Machine:
     constant_blocks: int
     row_group: int = 4
     col_group: int = 4
+    adder_levels: int = 2
     panel_ring: int = 4
     page_slots: int = 4
     tape_beats: int = 1024
@@ -148,7 +150,7 @@ class Machine:
     @property
     def array_latency(self) -> int:
         """As ``hdl.matrix.array.SystolicArray.latency``."""
-        return self.rows // self.row_group + self.cols // self.col_group
+        return array_latency(self)
 
     @property
     def accumulate_latency(self) -> int:

@@ -15,7 +15,7 @@ from sim.cycle_model.startup import (
 
 __all__ = ["MatrixClock", "window_profile"]
 
-_READ_TO_ROW = 2
+_READ_TO_ROW = 3
 """hdl/matrix/feeder.py: from a row's read to the row before the array."""
 
 _SEEN = 1
@@ -27,8 +27,9 @@ _BEAT_TO_LOADER = BUS_TO_CLIENT + WORD_FIFO
 _ANCHORS = 6
 """Runs before this one that may still hold it up."""
 
-SEQUENCER_CYCLES = 4
-"""hdl/matrix/sequencer.py: instruction taken, CHECK, START, tile in the loader."""
+SEQUENCER_CYCLES = 7
+"""hdl/matrix/sequencer.py: instruction taken, CHECK, MULTIPLY, ADD, START, tile in the register, in
+the loader."""
 
 
 @lru_cache(maxsize=1024)

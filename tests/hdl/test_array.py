@@ -20,9 +20,16 @@ SHAPES = {
         ),
         40,
     ),
-    # one cluster reaches over several chunks
+    # one cluster reaches over several chunks; more adders in a row
     "wide": (
-        dataclasses.replace(TINY, name="wide", rows=16, cols=8, row_group=8, col_group=8),
+        dataclasses.replace(
+            TINY, name="wide", rows=16, cols=8, row_group=8, col_group=8, adder_levels=3
+        ),
+        40,
+    ),
+    # every sum in a register, clusters above each other
+    "tall": (
+        dataclasses.replace(TINY, name="tall", rows=16, row_group=4, col_group=2, adder_levels=1),
         40,
     ),
 }

@@ -13,6 +13,10 @@ from hdl.matrix.tile import row_tag_layout
 
 __all__ = ["BlockAccumulator"]
 
+ATTRIBUTES = {"no_rw_check": 1}
+"""Of a memory: no word is read while it is written, as assertions here see to, or the panels' rule
+(docs/spec.md, section 3). So block RAM needs no bypass."""
+
 
 class BlockAccumulator(Component):
     """A lane for each column of the array: block term, rescaling, FP32 add into the panel's word.
@@ -118,6 +122,7 @@ class BlockAccumulator(Component):
             shape=32 * c.cols,
             depth=c.panels << (len(word_address[0]) - self.panel_bits),
             init=[],
+            attrs=ATTRIBUTES,
         )
         write, own, other = panels.write_port(), panels.read_port(), panels.read_port()
         m.d.comb += [
@@ -199,7 +204,7 @@ class BlockAccumulator(Component):
             Signal(signed(SUM_BITS), name=f"block_sum_{j}", reset_less=True) for j in range(c.cols)
         ]
         m.submodules.passes = memory = Memory(
-            shape=SUM_BITS * c.cols, depth=1 << len(tag[0].row), init=[]
+            shape=SUM_BITS * c.cols, depth=1 << len(tag[0].row), init=[], attrs=ATTRIBUTES
         )
         write, read = memory.write_port(), memory.read_port()
         m.d.comb += [
@@ -209,6 +214,8 @@ class BlockAccumulator(Component):
             write.en.eq(valid[s] & ~tag[s].close),
             write.data.eq(Cat(sums)),
         ]
+        with m.If(read.en & write.en):
+            m.d.sync += Assert(read.addr != write.addr, "block sum read while it is written")
         with m.If(valid[s - 1]):
             for j, total in enumerate(sums):
                 before = read.data.word_select(j, SUM_BITS).as_signed()

@@ -70,6 +70,8 @@ class WeightLoader(Component):
         index = Signal(range(max(c.rows, c.cols)))
         chunk = Signal(range(max(c.column_beats, c.row_beats, 2)))
         line = Signal(range(c.slot_beats), reset_less=True)  # of a page: where the line starts
+        left = Signal(range(c.tile_beats), reset_less=True)  # beats after this one
+        at_last = Signal(reset_less=True)  # none
 
         may = Signal()
         wants_scales = Signal()  # first beat of a block tile: its scales come along
@@ -88,7 +90,7 @@ class WeightLoader(Component):
             ),
             self.tape_scales.ready.eq(may & ~tile.page & wants_scales & self.tape_elements.valid),
             last_chunk.eq(chunk == Mux(tile.value, c.row_beats - 1, c.column_beats - 1)),
-            last.eq(beat & last_chunk & (index == Mux(tile.value, c.rows - 1, c.cols - 1))),
+            last.eq(beat & at_last),
             self.active.eq(valid),
             self.coming.eq(tile),
             self.waits.eq(may & ~beat),
@@ -97,7 +99,12 @@ class WeightLoader(Component):
             self.key_scales.address.eq(tile.slot),
         ]
         with m.If(beat):
-            m.d.sync += [fresh.eq(0), chunk.eq(chunk + 1)]
+            m.d.sync += [
+                fresh.eq(0),
+                chunk.eq(chunk + 1),
+                left.eq(left - 1),
+                at_last.eq(left == 1),
+            ]
             with m.If(last_chunk):
                 m.d.sync += [
                     chunk.eq(0),
@@ -111,17 +118,21 @@ class WeightLoader(Component):
                 line.eq(self.tiles.p.beat),
                 index.eq(0),
                 fresh.eq(1),
+                left.eq(c.tile_beats - 1),
+                at_last.eq(0),
             ]
 
-        # The loaded tile
+        # The loaded tile. Registers are free once it is taken, and follow what is being loaded: the
+        # choice of a cycle would be late for so many
         with m.If(self.loaded.ready):
             m.d.sync += self.loaded.valid.eq(0)
         with m.If(last):
-            m.d.sync += [self.loaded.valid.eq(1), self.loaded.p.eq(tile)]
-        # Not before its first beat: until then the scales are those of the tile in ``loaded``
-        with m.If(beat & ~tile.page & wants_scales):
+            m.d.sync += self.loaded.valid.eq(1)
+        with m.If(~self.loaded.valid):
+            m.d.sync += self.loaded.p.eq(tile)
+        with m.If(may & ~tile.page & wants_scales):
             m.d.sync += self.scales.eq(self.tape_scales.p)
-        with m.If(last & tile.page):
+        with m.If(~self.loaded.valid & tile.page):
             keys = self.key_scales.data.word_select(tile.group, 8 * c.cols)
             ones = Const(int.from_bytes([ONE] * c.cols, "little"), 8 * c.cols)
             m.d.sync += self.scales.eq(Mux(tile.value, ones, keys))
@@ -133,7 +144,7 @@ class WeightLoader(Component):
         )
         page_beat = Signal(c.port_bits, reset_less=True)
         m.d.sync += [asked.valid.eq(beat), came.valid.eq(asked.valid)]
-        with m.If(beat):
+        with m.If(may):
             m.d.sync += [
                 from_page.eq(tile.page),
                 asked.by_row.eq(tile.value),

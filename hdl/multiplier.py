@@ -1,9 +1,13 @@
-"""A multiplier with registers on its inputs and on its output, one DSP block of an FPGA."""
+"""Multipliers with registers on their inputs and outputs, each one DSP block of an FPGA."""
 
 from amaranth.hdl import Module, Signal, signed, unsigned
 from amaranth.lib.wiring import Component, In, Out
 
-__all__ = ["Multiplier"]
+__all__ = ["Multiplier", "MultiplierRow"]
+
+
+def _shape(is_signed: bool):
+    return signed if is_signed else unsigned
 
 
 class Multiplier(Component):
@@ -54,19 +58,17 @@ class Multiplier(Component):
             if not 1 <= width <= 18:
                 raise ValueError(f"Multiplier: operand of {width} bits, choose 1 to 18")
         self.signed = signed
+        shape = _shape(signed)
         super().__init__(
             {
-                "a": In(self._shape(width_a)),
-                "b": In(self._shape(width_b)),
+                "a": In(shape(width_a)),
+                "b": In(shape(width_b)),
                 "enable_a": In(1, init=1),
                 "enable_b": In(1, init=1),
                 "enable_p": In(1, init=1),
-                "p": Out(self._shape(width_a + width_b)),
+                "p": Out(shape(width_a + width_b)),
             }
         )
-
-    def _shape(self, width: int):
-        return signed(width) if self.signed else unsigned(width)
 
     def elaborate(self, platform):
         if hasattr(platform, "get_multiplier"):
@@ -82,4 +84,66 @@ class Multiplier(Component):
         with m.If(self.enable_p):
             m.d.sync += product.eq(a * b)
         m.d.comb += self.p.eq(product)
+        return m
+
+
+class MultiplierRow(Component):
+    """``count`` multipliers of one a: p[i] = a * b[i], as `Multiplier` else.
+
+    Where a platform builds multipliers each has a register of a, else there is one for all.
+
+    Parameters
+    ----------
+    width_a, width_b, signed
+        As of `Multiplier`.
+    count
+        Multipliers.
+
+    Members
+    -------
+    a : In(width_a), b : In(width_b).array(count), p : Out(width_a + width_b).array(count)
+    enable_a, enable_b, enable_p : In(1)
+        Of all of them.
+    """
+
+    latency = Multiplier.latency
+
+    def __init__(self, width_a: int, width_b: int, count: int, *, signed: bool = True):
+        self.one = (width_a, width_b, signed)
+        self.count = count
+        shape = _shape(signed)
+        super().__init__(
+            {
+                "a": In(shape(width_a)),
+                "b": In(shape(width_b)).array(count),
+                "enable_a": In(1, init=1),
+                "enable_b": In(1, init=1),
+                "enable_p": In(1, init=1),
+                "p": Out(shape(width_a + width_b)).array(count),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        if hasattr(platform, "get_multiplier"):
+            width_a, width_b, is_signed = self.one
+            for i in range(self.count):
+                multiplier = Multiplier(width_a, width_b, signed=is_signed)
+                m.submodules[f"multiplier_{i}"] = multiplier
+                m.d.comb += [multiplier.a.eq(self.a), multiplier.b.eq(self.b[i])]
+                m.d.comb += self.p[i].eq(multiplier.p)
+                for enable in ("enable_a", "enable_b", "enable_p"):
+                    m.d.comb += getattr(multiplier, enable).eq(getattr(self, enable))
+            return m
+        a = Signal.like(self.a, name="a_1", reset_less=True)
+        with m.If(self.enable_a):
+            m.d.sync += a.eq(self.a)
+        for i in range(self.count):
+            b = Signal.like(self.b[i], name=f"b_1_{i}", reset_less=True)
+            product = Signal.like(self.p[i], name=f"product_2_{i}", reset_less=True)
+            with m.If(self.enable_b):
+                m.d.sync += b.eq(self.b[i])
+            with m.If(self.enable_p):
+                m.d.sync += product.eq(a * b)
+            m.d.comb += self.p[i].eq(product)
         return m

@@ -5,7 +5,7 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from hdl.config import Config
-from hdl.multiplier import Multiplier
+from hdl.multiplier import MultiplierRow
 
 __all__ = [
     "SUM_BITS",
@@ -38,7 +38,10 @@ def load_layout(config: Config) -> data.StructLayout:
 
 
 def row_layout(config: Config) -> data.StructLayout:
-    """A row of activations (``rows`` int8, element 0 lowest); ``swap`` with the first of a tile."""
+    """A row of activations (``rows`` int8, element 0 lowest).
+
+    ``swap``: with the first of a tile, low where no row is valid.
+    """
     return data.StructLayout({"valid": 1, "swap": 1, "elements": 8 * config.rows})
 
 
@@ -58,7 +61,7 @@ def adder_stages(config) -> list[int]:
 def array_latency(config) -> int:
     """Cycles from a row of activations to its sums; ``config`` as in `adder_stages`."""
     clusters = config.rows // config.row_group + config.cols // config.col_group
-    return Multiplier.latency + len(adder_stages(config)) + clusters - 2
+    return MultiplierRow.latency + len(adder_stages(config)) + clusters - 2
 
 
 class SystolicArray(Component):
@@ -115,7 +118,7 @@ class SystolicArray(Component):
         m = Module()
         c = self.config
         # valid[d]: a row came d cycles ago; it enters the multipliers of cluster (g, h) at g + h
-        valid, swap = [self.row.valid], [self.row.valid & self.row.swap]
+        valid, swap = [self.row.valid], [self.row.swap]
         for d in range(1, self.latency):
             valid.append(Signal(name=f"valid_{d}"))
             m.d.sync += valid[d].eq(valid[d - 1])
@@ -205,18 +208,19 @@ class SystolicArray(Component):
             for d in range(g):
                 across = self._stage(m, valid[d], across, f"skew_{g}_{d}")
             for h in range(self.col_clusters):
-                for j in range(h * c.col_group, (h + 1) * c.col_group):
-                    for activation, k in zip(across, rows, strict=True):
-                        multiplier = Multiplier(8, 8)
-                        m.submodules[f"multiplier_{k}_{j}"] = multiplier
-                        m.d.comb += [
-                            multiplier.a.eq(activation),
-                            multiplier.enable_a.eq(valid[g + h]),
-                            multiplier.b.eq(next_weights[k][j]),
-                            multiplier.enable_b.eq(swap[g + h]),
-                            multiplier.enable_p.eq(valid[g + h + 1]),
-                        ]
-                        products[k][j] = multiplier.p
+                cols = range(h * c.col_group, (h + 1) * c.col_group)
+                for activation, k in zip(across, rows, strict=True):
+                    row = MultiplierRow(8, 8, c.col_group)
+                    m.submodules[f"row_{k}_{h}"] = row
+                    m.d.comb += [
+                        row.a.eq(activation),
+                        row.enable_a.eq(valid[g + h]),
+                        row.enable_b.eq(swap[g + h]),
+                        row.enable_p.eq(valid[g + h + 1]),
+                    ]
+                    for b, p, j in zip(row.b, row.p, cols, strict=True):
+                        m.d.comb += b.eq(next_weights[k][j])
+                        products[k][j] = p
                 if h + 1 < self.col_clusters:
                     across = self._stage(m, valid[g + h], across, f"row_{g}_{h + 1}")
         return products
@@ -246,7 +250,7 @@ class SystolicArray(Component):
                             [sums[0] if above is None else above + sums[0]]
                             for above, sums in zip(word, grouped, strict=True)
                         ]
-                    enable = valid[g + h + Multiplier.latency + s]
+                    enable = valid[g + h + MultiplierRow.latency + s]
                     terms = [
                         self._stage(m, enable, sums, f"sum_{g}_{j}_{s}")
                         for j, sums in zip(cols, grouped, strict=True)

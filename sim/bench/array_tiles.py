@@ -85,7 +85,7 @@ class Schedule:
         for cycle in range(max(self.sums) + 2):
             # What stands there when nothing is valid must not matter
             dut.load.value = self.loads.get(cycle, noise.getrandbits(load_bits) & ~1)
-            dut.row.value = self.rows.get(cycle, noise.getrandbits(row_bits) & ~1)
+            dut.row.value = self.rows.get(cycle, noise.getrandbits(row_bits) & ~3)
             await edge
             if cycle in self.sums:
                 word = dut.sums.value.to_unsigned()

@@ -24,7 +24,8 @@ class Config:
         takes its activations in one cycle and adds its products in one tree; registers stand
         between clusters (as Gemmini's tiles in a mesh).
     adder_levels
-        Adders in a row between two registers of that tree.
+        Adders in a row between two registers of that tree. An FPGA wants small clusters and one
+        level (``ulx3s``), a simulator few registers: one cluster and all levels (``edge``).
     port_bytes
         Width of the memory port. Divides ``rows`` and ``cols``, so that a memory beat of int8
         elements is a whole load of the array.
@@ -242,6 +243,9 @@ PRESETS = {
             cols=16,
             port_bytes=16,
             lanes=16,
+            row_group=32,
+            col_group=16,
+            adder_levels=5,
             row_capacity=64,
             max_head_dim=256,
             activation_blocks=1 << 15,

@@ -1,14 +1,15 @@
-"""Verilog of a component."""
+"""Verilog, or Yosys's RTLIL, of a component."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from amaranth.back import rtlil, verilog
 from amaranth.hdl import Const, Value
 from amaranth.hdl._ir import PortDirection  # 0.5 has no public name for it
 from amaranth.lib.wiring import Component, In
 
-__all__ = ["emit_verilog", "memories_without_zeros", "ports_of"]
+__all__ = ["emit_rtlil", "emit_verilog", "memories_without_zeros", "ports_of"]
 
 
 def ports_of(component: Component, separator: str = "_") -> dict[str, tuple[Value, PortDirection]]:
@@ -57,4 +58,21 @@ def emit_verilog(component: Component, name: str, *, separator: str = "_") -> st
             ports=ports_of(component, separator),
             emit_src=False,
             strip_internal_attrs=True,
+        )
+
+
+def emit_rtlil(
+    component: Component, name: str, *, separator: str = "_", platform: Any = None
+) -> str:
+    """RTLIL of a component and everything in it, for synthesis; ports as of ``emit_verilog``.
+
+    ``platform``: Amaranth's, or anything with the ``get_*`` methods that replace parts.
+    """
+    with memories_without_zeros():
+        return rtlil.convert(
+            component,
+            name=name,
+            platform=platform,
+            ports=ports_of(component, separator),
+            emit_src=False,
         )

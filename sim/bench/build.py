@@ -30,6 +30,9 @@ RUNTIME = ("verilated.cpp", "verilated_vpi.cpp", "verilated_threads.cpp")
 RUNTIME_TRACE = ("verilated_vcd_c.cpp",)
 DEFINES = ("-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0")
 OPTIMISE = "-O1"
+RTL = ("-Wall", "--x-assign", "fast", "--x-initial", "0")
+NETLIST = ("-Wno-lint", "-Wno-style", "-Wno-UNOPTFLAT", "--x-assign", "unique")
+NETLIST += ("--x-initial", "unique", "--output-split", "20000")
 LANGUAGE = ("-std=c++17", "-fPIC", "-w", "-faligned-new")
 UNIT_BYTES = 2_000_000
 
@@ -88,7 +91,14 @@ def _runtime(verilator: Verilator, compiler: Compiler, trace: bool) -> Path:
     return entry.path
 
 
-def build(verilog: str, ports: list[str], *, top: str = "top", trace: bool = False) -> Path:
+def build(
+    verilog: str,
+    ports: list[str],
+    *,
+    top: str = "top",
+    trace: bool = False,
+    netlist: bool = False,
+) -> Path:
     """Folder that holds the executable ``top`` for ``verilog``.
 
     Parameters
@@ -99,6 +109,10 @@ def build(verilog: str, ports: list[str], *, top: str = "top", trace: bool = Fal
         Ports of the top that the bench reads or drives.
     trace
         Build with VCD tracing.
+    netlist
+        The text is what synthesis made, with models of its cells: not linted, registers without
+        initial value start at random (``+verilator+rand+reset+2 +verilator+seed+N``), compiled
+        without optimisation, which takes longer than such a bench runs.
 
     Raises
     ------
@@ -112,8 +126,9 @@ def build(verilog: str, ports: list[str], *, top: str = "top", trace: bool = Fal
         f'public_flat_rw -module "{top}" -var "{port}"\n' for port in ["clk", "rst", *ports]
     )
     arguments = [
-        *("--cc", "--vpi", "--assert", "-Wall", "--prefix", "Vtop", "--top-module", top),
-        *("--x-assign", "fast", "--x-initial", "0", "--timescale", "1ns/1ps"),
+        *("--cc", "--vpi", "--assert", "--prefix", "Vtop", "--top-module", top),
+        *(NETLIST if netlist else RTL),
+        *("--timescale", "1ns/1ps"),
         *(["--trace-vcd"] if trace else []),
     ]
     key = _digest(
@@ -145,7 +160,7 @@ def build(verilog: str, ports: list[str], *, top: str = "top", trace: bool = Fal
             sources = [whole]
         else:
             sources.append(main)
-        flags = [OPTIMISE, *_flags(verilator, trace), f"-I{made}"]
+        flags = ["-O0" if netlist else OPTIMISE, *_flags(verilator, trace), f"-I{made}"]
         objects = _compile(compiler, sources, scratch, flags)
         objects += sorted(runtime.glob("*.o"))
         command = [

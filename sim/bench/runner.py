@@ -100,6 +100,8 @@ def run(
     timeout: float = 300,
     testcase: str | list[str] | None = None,
     models: str = "",
+    netlist: str | None = None,
+    start: int = 1,
 ) -> str:
     """Run every cocotb test of a module on a component.
 
@@ -120,7 +122,12 @@ def run(
     testcase
         Only these tests of the module.
     models
-        Verilog of modules that the component only names (an ``Instance``).
+        Verilog of modules that the component (an ``Instance``), or the netlist, only names.
+    netlist
+        Verilog that stands in for the component's own: what synthesis made of it, with the same
+        ports (``sim.netlist``). Registers start at random.
+    start
+        Seed of that random start.
 
     Returns
     -------
@@ -140,7 +147,8 @@ def run(
     """
     waves = os.environ.get("SERRANO_WAVES", "") not in ("", "0")
     seed = _seed(name, seed)
-    folder = build(emit(component) + models, port_names(component), trace=waves)
+    verilog = (emit(component) if netlist is None else netlist) + models
+    folder = build(verilog, port_names(component), trace=waves, netlist=netlist is not None)
     runs = cache_directory() / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=runs))
@@ -150,6 +158,8 @@ def run(
         names = [testcase] if isinstance(testcase, str) else testcase
         env["COCOTB_TEST_FILTER"] = r"\.(" + "|".join(map(re.escape, names)) + ")$"
     command = [str(folder / "top"), *(["--trace"] if waves else [])]
+    if netlist is not None:
+        command += ["+verilator+rand+reset+2", f"+verilator+seed+{start}"]
     output, code = _simulate(command, work, env, timeout)
     problem = ""
     try:

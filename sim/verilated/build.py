@@ -40,7 +40,7 @@ _SOURCES = (
 _HERE = Path(__file__).parent
 _STARTED = time.time()  # about when the design was imported
 _VERILATOR_FLAGS = (
-    *("-O3", "--x-assign", "fast", "--x-initial", "fast"),
+    "-O3",
     # Bounds the length of functions too: longer ones take g++ ever longer, shorter ones (2000) make
     # the model 15 % slower. Two threads make it 10 times slower on a busy machine: not offered.
     *("--output-split", "20000"),
@@ -65,15 +65,18 @@ class BuildConfig:
     Parameters: `assertions`: the design's own assertions stop the simulation; `trace`: kind of
     waveform that `SimulatedChip.trace` can write (slower, even when it is off; "fst" needs the
     headers and libraries of lz4 and zlib); `optimize`: of the C++ compiler, 0 to 3; `lines`: keep
-    line numbers, and the C++ beside the library in `model`, for a profiler (no slower); `jobs`:
-    compilers at a time, all processors by default (no part of the result); `harness`: C++ file
-    around the model in place of the chip's with its memory model (its port names are the design's).
+    line numbers, and the C++ beside the library in `model`, for a profiler (no slower); `netlist`:
+    the text is what synthesis made, with models of its cells (`sim.netlist`): taken as it is, and
+    registers without initial value start at random, by the seed of the memory; `jobs`: compilers
+    at a time, all processors by default (no part of the result); `harness`: C++ file around the
+    model in place of the chip's with its memory model (its port names are the design's).
     """
 
     assertions: bool = True
     trace: Literal["vcd", "fst"] | None = None
     optimize: int = 2
     lines: bool = False
+    netlist: bool = False
     jobs: int | None = None
     harness: str | None = None
 
@@ -177,7 +180,9 @@ class _Build:
     def run(self, verilog: str, top: str) -> None:
         """Leaves `chip.so` and the Verilog it was made from in the folder."""
         self.progress("Verilog to C++", 0.0)
-        text = prepare(verilog, top, waveforms=self.config.trace is not None)
+        text = verilog
+        if not self.config.netlist:
+            text = prepare(verilog, top, waveforms=self.config.trace is not None)
         (self.folder / "chip.v").write_text(text)
         model = self.folder / "model"
         self._verilate(top, model)
@@ -198,6 +203,10 @@ class _Build:
     def _verilate(self, top: str, model: Path) -> None:
         config = self.config
         flags = ["--assert" if config.assertions else "--no-assert"]
+        start = "unique" if config.netlist else "fast"
+        flags += ["--x-assign", start, "--x-initial", start]
+        if config.netlist:
+            flags.append("-Werror-USERERROR")  # a model's refusal of a setting
         if config.trace is not None:
             flags += [f"--trace-{config.trace}", "--trace-structs"]
         command = [str(self.verilator.binary), "--cc", "chip.v", "--top-module", top]

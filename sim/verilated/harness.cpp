@@ -38,6 +38,13 @@ void record(serrano::Recorder& recorder, const Top& top) {
 struct Chip;
 thread_local Chip* t_chip = nullptr;  // whose call this thread is in
 
+// Registers without initial value, which only a netlist has, start at random.
+VerilatedContext* started(VerilatedContext& context, uint64_t seed) {
+    context.randReset(2);
+    context.randSeed(static_cast<int>(seed % 0x7fffffff) + 1);  // 0 would be the time of day
+    return &context;
+}
+
 struct Chip {
     VerilatedContext context;
     Vchip top;
@@ -51,7 +58,7 @@ struct Chip {
 #endif
 
     Chip(const serrano::Timing& timing, uint8_t* data, uint64_t bytes)
-        : top{&context, "TOP"}, memory{timing, data, bytes} {
+        : top{started(context, timing.seed), "TOP"}, memory{timing, data, bytes} {
 #if VM_TRACE
         context.traceEverOn(true);
 #endif

@@ -12,6 +12,7 @@ from scripts import (
     estimate,
     fpga,
     models,
+    netlist,
     quality,
     run,
     suite,
@@ -41,6 +42,7 @@ app.command("models")(models.models)
 app.command("compile")(build.compile_image)
 app.command("verilog")(build.verilog)
 app.command("fpga")(fpga.fpga)
+app.command("netlist")(netlist.netlist)
 app.command("quality")(quality.quality)
 app.command("test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     suite.suite

@@ -5,8 +5,8 @@ TRELLIS_DPR16X4. Two things are taken out of them: specify blocks, which only ha
 initial value of TRELLIS_FF, so that the simulator starts every flip-flop at random: what a chip
 does after its reset may not depend on what stood in its registers before.
 
-Ours: DP16KD (``dp16kd.v``) and MULT18X18D (``mult18x18d.v``), tested against what Yosys's mapping
-assumes of them in ``tests/sim/netlist/test_cells.py``.
+Ours: DP16KD (``dp16kd.v``) and MULT18X18D (``fpga/ecp5/mult18x18d.v``), tested against what Yosys's
+mapping assumes of them in ``tests/sim/netlist/test_cells.py``.
 """
 
 import re
@@ -14,17 +14,22 @@ from pathlib import Path
 
 from sim.netlist import yosys
 
-__all__ = ["MODELLED", "own_models", "simulation", "yosys_models"]
+__all__ = ["MODELLED", "models_for", "own_models", "yosys_models"]
 
 _FROM_YOSYS = {
     "common_sim.vh": ("LUT4", "LUT2", "L6MUX21", "PFUMX", "TRELLIS_DPR16X4", "TRELLIS_FF"),
     "ccu2c_sim.vh": ("CCU2C",),
 }
-_OWN = {"dp16kd.v": "DP16KD", "mult18x18d.v": "MULT18X18D"}
+_ROOT = Path(__file__).parents[2]
+_OWN = {
+    "DP16KD": _ROOT / "sim" / "netlist" / "dp16kd.v",
+    "MULT18X18D": _ROOT / "fpga" / "ecp5" / "mult18x18d.v",
+}
 _START = "\tinitial Q = srval;\n"
+_STATE = "output Q);\n\treg state;\n\tassign Q = state;"
 _WRITE = "mem[i] <= INITVAL"
 
-MODELLED = frozenset([*(n for names in _FROM_YOSYS.values() for n in names), *_OWN.values()])
+MODELLED = frozenset([*(n for names in _FROM_YOSYS.values() for n in names), *_OWN])
 """Cells that a netlist may have."""
 
 
@@ -52,6 +57,10 @@ def yosys_models(without: tuple[str, ...] = ()) -> str:
         text = _modules((yosys.cell_library() / file).read_text(), names)
         if "TRELLIS_FF" in names:
             text = _replaced(text, _START, "")
+            # Verilator starts a register at random if it has a name of its own, not if it is an
+            # output that drives a bit of a vector.
+            text = _replaced(text, "output reg Q);", _STATE)
+            text = text.replace("\tQ <= ", "\tstate <= ")
             # In an initial block both mean the same, and Verilator warns of the first.
             if "TRELLIS_DPR16X4" in names:
                 text = _replaced(text, _WRITE, _WRITE.replace("<=", "="))
@@ -61,12 +70,11 @@ def yosys_models(without: tuple[str, ...] = ()) -> str:
 
 def own_models(without: tuple[str, ...] = ()) -> str:
     """Verilog of the cells whose models are ours, some left out."""
-    here = Path(__file__).parent
-    return "\n".join((here / f).read_text() for f, name in _OWN.items() if name not in without)
+    return "\n".join(path.read_text() for name, path in _OWN.items() if name not in without)
 
 
-def simulation(verilog: str) -> str:
-    """A netlist with the models of its cells, one text for a simulator.
+def models_for(verilog: str) -> str:
+    """Models for the simulation of a netlist.
 
     Raises
     ------
@@ -76,4 +84,4 @@ def simulation(verilog: str) -> str:
     used = set(re.findall(r"(?m)^  ([A-Z]\w*) (?:#\(|\\|\w)", verilog))
     if unknown := used - MODELLED:
         raise ValueError(f"no model of {', '.join(sorted(unknown))}")
-    return "\n".join([verilog, yosys_models(), own_models()])
+    return f"{yosys_models()}\n{own_models()}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from hdl.accelerator import Accelerator
 from hdl.config import Config
-from sim.netlist.cells import simulation
+from sim.netlist.cells import models_for
 from sim.netlist.synthesis import TOP, synthesize
 from sim.verilated.build import BuildConfig, build
 
@@ -19,13 +19,12 @@ def build_netlist_chip(
     *,
     platform: Any = None,
 ) -> Path:
-    """Shared library of a chip's netlist, for ``runtime.rtl_chip.RtlChip``; from the cache or built.
+    """Shared library of a chip's netlist, for ``runtime.rtl_chip.RtlChip``.
 
     It is the chip that goes into the device: without the port ``trace``. The seed of the chip's
     memory is also that of the random state in which its registers start.
     """
-    netlist = synthesize(
-        Accelerator(config), separator="_", platform=platform, progress=progress
-    )
-    text = simulation(netlist.verilog.read_text())
+    netlist = synthesize(Accelerator(config), separator="_", platform=platform, progress=progress)
+    text = netlist.verilog.read_text()
+    text += models_for(text)
     return build(text, TOP, BuildConfig(netlist=True, optimize=1), progress=progress)

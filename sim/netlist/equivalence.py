@@ -72,6 +72,7 @@ def _script(multipliers: bool) -> Sequence[str]:
         # RTL
         library,
         "read_rtlil rtl.il",
+        "read_verilog -overwrite -sv models.v",
         "chformal -remove",
         r"rename -hide w:*\[*",
         f"hierarchy -top {TOP}",

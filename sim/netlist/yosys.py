@@ -37,7 +37,8 @@ def cell_library() -> Path:
     """Folder of Yosys's own models of Lattice cells."""
     identity()
     spec = find_spec("pyosys")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     return Path(spec.origin).parent / "share" / "lattice"
 
 

@@ -1,4 +1,4 @@
-"""Netlists against their RTL: the benches of the blocks, the whole chip, proofs, broken netlists."""
+"""Netlists against their RTL: benches of blocks, the whole chip, proofs, broken netlists."""
 
 import re
 from pathlib import Path
@@ -52,15 +52,14 @@ def test_chip(preset):
             assert one[1:] == other[1:]
 
 
-def _adder(verilog: str, **options) -> None:
+def _adder(component: fp.FpAdd, verilog: str) -> None:
     run(
-        fp.FpAdd(),
+        component,
         "sim.bench.fp_pipeline",
         name="netlist-add",
         testcase="add",
         netlist=verilog,
         models=models_for(verilog),
-        **options,
     )
 
 
@@ -80,11 +79,11 @@ def _broken(text: str, pattern: str) -> str:
 
 def test_adder():
     """Simulated and proven; with one bit of one lookup table changed, found by both."""
-    netlist = synthesize(fp.FpAdd())
-    verilog = netlist.verilog.read_text()
-    _adder(verilog)
+    component = fp.FpAdd()
+    verilog = synthesize(component).verilog.read_text()
+    _adder(component, verilog)
     with pytest.raises(AssertionError, match="tests failed"):
-        _adder(_broken(verilog, r"(LUT4 #\(\s*\.INIT\(16'h)(\w{4})"))
+        _adder(component, _broken(verilog, r"(LUT4 #\(\s*\.INIT\(16'h)(\w{4})"))
 
 
 def test_proof(tmp_path: Path):

@@ -30,9 +30,11 @@ RUNTIME = ("verilated.cpp", "verilated_vpi.cpp", "verilated_threads.cpp")
 RUNTIME_TRACE = ("verilated_vcd_c.cpp",)
 DEFINES = ("-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0")
 OPTIMISE = "-O1"
-RTL = ("-Wall", "--x-assign", "fast", "--x-initial", "0")
-NETLIST = ("-Wno-lint", "-Wno-style", "-Wno-UNOPTFLAT", "--x-assign", "unique")
-NETLIST += ("--x-initial", "unique", "--output-split", "20000")
+RTL: tuple[str, ...] = ("-Wall", "--x-assign", "fast", "--x-initial", "0")
+NETLIST = (
+    *("-Wno-lint", "-Wno-style", "-Wno-UNOPTFLAT", "--output-split", "20000"),
+    *("--x-assign", "unique", "--x-initial", "unique"),
+)
 LANGUAGE = ("-std=c++17", "-fPIC", "-w", "-faligned-new")
 UNIT_BYTES = 2_000_000
 

@@ -71,7 +71,7 @@ class Controller(wiring.Component):
     unit_reset : Out(1), port_abort : Out(1)
         Resets every unit; makes the memory port drop what it has on its way.
     running, dispatched : Out(1), index : Out, activity : Out(activity_signature)
-        For the trace: a step runs; an instruction is handed out, its index; as every unit.
+        For the trace: the cycles that are counted; an instruction is handed out, its index; as every unit.
     model, step : Out; rows, segments, outputs : In(read_port)
     descriptor, program : Out(read_client)
     """
@@ -150,7 +150,7 @@ class Controller(wiring.Component):
         ]
 
         rung, running, quiet = Signal(), Signal(), Signal()
-        was_running = Signal()  # a cycle ago
+        was_running = Signal()  # a cycle ago; these cycles are counted
         m.d.sync += [was_running.eq(running), counters.clear.eq(0)]
         self._stop = stop = Signal()  # the host wants an end of it
         with m.If(~running):
@@ -251,7 +251,7 @@ class Controller(wiring.Component):
 
         activity = self.activity
         m.d.comb += [
-            self.running.eq(running),
+            self.running.eq(was_running),
             self.faulted.eq(registers.faulted),
             self.dispatched.eq(dispatch.dispatched),
             self.index.eq(dispatch.index),
@@ -261,7 +261,7 @@ class Controller(wiring.Component):
                 m.d.comb += getattr(activity, name).eq(getattr(dispatch.activity, name))
         with m.Elif(fsm.ongoing("START")):
             m.d.comb += [activity.starved.eq(1), activity.cause.eq(Cause.PIPELINE)]
-        with m.Elif(running):
+        with m.Elif(was_running):
             m.d.comb += [activity.blocked.eq(1), activity.cause.eq(Cause.DRAIN)]
         return m
 

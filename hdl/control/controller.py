@@ -159,7 +159,7 @@ class Controller(wiring.Component):
             m.d.sync += stop.eq(1)
         watch = Signal(32)  # cycles without progress
         begin = Signal()  # the cycle of START
-        m.d.sync += begin.eq(0)
+        m.d.sync += [begin.eq(0), semaphores.clear.eq(0)]
         m.d.comb += [
             descriptor.start.eq(begin),
             dispatch.start.eq(begin),
@@ -171,6 +171,7 @@ class Controller(wiring.Component):
 
         record = self._fault_record(m, registers, descriptor, dispatch, semaphores, watch, quiet)
 
+        m.d.sync += record.clear.eq(0)
         quiet_cycles = Signal(range(_QUIET_CYCLES + 1))
         progress, resting = Signal(), Signal()  # a cycle ago
         m.d.sync += [
@@ -220,7 +221,7 @@ class Controller(wiring.Component):
                 with m.Else():
                     m.d.comb += fetch.eq(~fetched & (known | rung))
                     with m.If(rung):
-                        m.d.comb += [semaphores.clear.eq(1), record.clear.eq(1)]
+                        m.d.sync += [semaphores.clear.eq(1), record.clear.eq(1)]
                         m.d.sync += [rung.eq(0), begin.eq(1), reset.eq(0)]
                         m.next = "START"
                 with m.If(registers.doorbell):

@@ -22,7 +22,7 @@ class Config:
     row_group, col_group
         Multipliers that work in step, down and across: a cluster of ``row_group x col_group``
         takes its activations in one cycle and adds its products in one tree; registers stand
-        between clusters (as Gemmini's tiles in a mesh).
+        between clusters (as Gemmini's tiles in a mesh). Larger than the array: all of it.
     adder_levels
         Adders in a row between two registers of that tree. An FPGA wants small clusters and one
         level (``ulx3s``), a simulator few registers: one cluster and all levels (``edge``).
@@ -102,6 +102,8 @@ class Config:
             self.rows % self.port_bytes == 0 and self.cols % self.port_bytes == 0,
             f"port_bytes={self.port_bytes} must divide rows={self.rows} and cols={self.cols}",
         )
+        for group, size in (("row_group", self.rows), ("col_group", self.cols)):
+            object.__setattr__(self, group, min(getattr(self, group), size))
         need(
             self.rows % self.row_group == 0 and self.cols % self.col_group == 0,
             f"row_group={self.row_group} must divide rows, col_group={self.col_group} cols",

@@ -70,6 +70,8 @@ class Machine:
                 raise ValueError(
                     f"machine {self.name!r}: {what}={value}: choose a divisor or multiple of 32"
                 )
+        for group, size in (("row_group", self.rows), ("col_group", self.cols)):
+            object.__setattr__(self, group, min(getattr(self, group), size))
         if self.window_tiles < 2:
             raise ValueError(
                 f"machine {self.name!r}: tape_beats={self.tape_beats} must hold two block tiles: "

@@ -41,8 +41,11 @@ class Multiplier(Component):
     -------
     a : In(width_a), b : In(width_b)
     enable_a, enable_b, enable_p : In(1)
-        Register of a, of b, of the product takes a new value; left alone they always do. The
-        product is of what the input registers hold in that cycle.
+        Leave to stand still, for power and simulation speed: the register of a, of b, of the
+        product takes a new value where its enable is high; where it is low it may take one or keep
+        its own (ECP5 has one wire for an enable to four multipliers). So an operand with a low
+        enable stands as it was taken last, or its product is not asked for; and a product is what
+        p says in the cycle after its ``enable_p``.
     p : Out(width_a + width_b)
 
     Raises

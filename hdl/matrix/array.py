@@ -61,7 +61,7 @@ def adder_stages(config) -> list[int]:
 def array_latency(config) -> int:
     """Cycles from a row of activations to its sums; ``config`` as in `adder_stages`."""
     clusters = config.rows // config.row_group + config.cols // config.col_group
-    return MultiplierRow.latency + len(adder_stages(config)) + clusters - 2
+    return 1 + MultiplierRow.latency + len(adder_stages(config)) + clusters - 2
 
 
 class SystolicArray(Component):
@@ -74,11 +74,11 @@ class SystolicArray(Component):
     whole rows, whole beats and whole words of sums. One cluster of all rows needs no skew and the
     fewest adders; small clusters have short wires.
 
-    Weights are double buffered: the current ones are the multipliers' own registers. A row with
-    ``swap`` makes the loaded weights current, for itself and the rows after it. A tile's beats may
-    come from the cycle before the previous tile's swap on, ``index`` ascending; its swap at the
-    earliest two cycles after its last beat. So tiles follow each other without a bubble every
-    max(rows fed, tile_beats) cycles, in any mix of directions.
+    Weights are double buffered. A row with ``swap`` makes the loaded weights current, for itself
+    and the rows after it. A tile's beats may come from the cycle before the previous tile's swap
+    on, ``index`` ascending; its swap at the earliest two cycles after its last beat. So tiles
+    follow each other without a bubble every max(rows fed, tile_beats) cycles, in any mix of
+    directions.
 
     Parameters
     ----------
@@ -117,20 +117,25 @@ class SystolicArray(Component):
     def elaborate(self, platform):
         m = Module()
         c = self.config
-        # valid[d]: a row came d cycles ago; it enters the multipliers of cluster (g, h) at g + h
+        # valid[d]: a row came d cycles ago. At g + h it enters a register before cluster (g, h), a
+        # cycle later the multipliers
         valid, swap = [self.row.valid], [self.row.swap]
         for d in range(1, self.latency):
             valid.append(Signal(name=f"valid_{d}"))
             m.d.sync += valid[d].eq(valid[d - 1])
-        for d in range(1, self.row_clusters + self.col_clusters - 1):
+        for d in range(1, self.row_clusters + self.col_clusters):
             swap.append(Signal(name=f"swap_{d}"))
             m.d.sync += swap[d].eq(swap[d - 1])
-        next_weights = [
-            [Signal(signed(8), name=f"next_{k}_{j}", reset_less=True) for j in range(c.cols)]
-            for k in range(c.rows)
+        next_weights, weights = [
+            [
+                [Signal(signed(8), name=f"{kind}_{k}_{j}", reset_less=True) for j in range(c.cols)]
+                for k in range(c.rows)
+            ]
+            for kind in ("next", "weight")
         ]
         self._load(m, next_weights)
-        products = self._multiply(m, next_weights, valid, swap)
+        self._swap(m, next_weights, weights, swap)
+        products = self._multiply(m, weights, valid, swap)
         self._add(m, products, valid)
         return m
 
@@ -198,14 +203,24 @@ class SystolicArray(Component):
                             if j // width == part
                         ]
 
-    def _multiply(self, m, next_weights, valid, swap):
+    def _swap(self, m, next_weights, weights, swap):
+        c = self.config
+        for d in range(self.row_clusters + self.col_clusters - 1):
+            with m.If(swap[d]):
+                for g in range(self.row_clusters):
+                    if 0 <= (h := d - g) < self.col_clusters:
+                        for k in range(g * c.row_group, (g + 1) * c.row_group):
+                            for j in range(h * c.col_group, (h + 1) * c.col_group):
+                                m.d.sync += weights[k][j].eq(next_weights[k][j])
+
+    def _multiply(self, m, weights, valid, swap):
         """The products by [row][col], each at its cluster's time."""
         c = self.config
         products = [[Signal()] * c.cols for _ in range(c.rows)]
         for g in range(self.row_clusters):
             rows = range(g * c.row_group, (g + 1) * c.row_group)
             across = [self.row.elements.word_select(k, 8).as_signed() for k in rows]
-            for d in range(g):
+            for d in range(g + 1):  # skew; the first register is cluster (0, 0)'s
                 across = self._stage(m, valid[d], across, f"skew_{g}_{d}")
             for h in range(self.col_clusters):
                 cols = range(h * c.col_group, (h + 1) * c.col_group)
@@ -214,15 +229,15 @@ class SystolicArray(Component):
                     m.submodules[f"row_{k}_{h}"] = row
                     m.d.comb += [
                         row.a.eq(activation),
-                        row.enable_a.eq(valid[g + h]),
-                        row.enable_b.eq(swap[g + h]),
-                        row.enable_p.eq(valid[g + h + 1]),
+                        row.enable_a.eq(valid[g + h + 1]),
+                        row.enable_b.eq(swap[g + h + 1]),
+                        row.enable_p.eq(valid[g + h + 2]),
                     ]
                     for b, p, j in zip(row.b, row.p, cols, strict=True):
-                        m.d.comb += b.eq(next_weights[k][j])
+                        m.d.comb += b.eq(weights[k][j])
                         products[k][j] = p
                 if h + 1 < self.col_clusters:
-                    across = self._stage(m, valid[g + h], across, f"row_{g}_{h + 1}")
+                    across = self._stage(m, valid[g + h + 1], across, f"row_{g}_{h + 1}")
         return products
 
     def _add(self, m, products, valid):
@@ -250,7 +265,7 @@ class SystolicArray(Component):
                             [sums[0] if above is None else above + sums[0]]
                             for above, sums in zip(word, grouped, strict=True)
                         ]
-                    enable = valid[g + h + MultiplierRow.latency + s]
+                    enable = valid[g + h + 1 + MultiplierRow.latency + s]
                     terms = [
                         self._stage(m, enable, sums, f"sum_{g}_{j}_{s}")
                         for j, sums in zip(cols, grouped, strict=True)

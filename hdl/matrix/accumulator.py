@@ -117,7 +117,10 @@ class BlockAccumulator(Component):
         # Panel memory
         group_bits = (c.column_groups - 1).bit_length()
         word_address = [Cat(t.group[:group_bits], t.row[: self.row_bits], t.panel) for t in tag]
-        written = [v & t.close for v, t in zip(valid, tag, strict=True)]
+        written = [self.row_valid & self.tag.close]
+        for s in range(1, self.latency + 1):
+            written.append(Signal(name=f"written_{s}"))
+            m.d.sync += written[s].eq(written[s - 1])
         m.submodules.panels = panels = Memory(
             shape=32 * c.cols,
             depth=c.panels << (len(word_address[0]) - self.panel_bits),
@@ -151,14 +154,9 @@ class BlockAccumulator(Component):
             m.submodules[f"term_{j}"] = EnableInserter(moves)(term)
             m.submodules[f"add_{j}"] = EnableInserter(moves)(add)
             old = Signal(32, name=f"old_{j}", reset_less=True)
+            scaled = scale_down(m, old_word.word_select(j, 32), shift[old_stage])
             with m.If(written[old_stage]):
-                m.d.sync += old.eq(
-                    Mux(
-                        tag[old_stage].first,
-                        0,
-                        scale_down(m, old_word.word_select(j, 32), shift[old_stage]),
-                    )
-                )
+                m.d.sync += old.eq(Mux(tag[old_stage].first, 0, scaled))
             m.d.comb += [
                 term.sum.eq(block_sums[j]),
                 term.scale_a.eq(scale[self.sum_stage]),

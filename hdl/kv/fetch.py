@@ -71,10 +71,10 @@ class PageFetch(Component):
         element_shift = log2_exact(1024 // port_bytes)
         scale_beats = PAGE_TOKENS // port_bytes
         beat_bits = 4 + element_shift + 2  # of a page: 2 * (HEAD_BLOCKS << element_shift) + scales
-        last_element = Signal(4 + element_shift)  # beat of a half
+        before_last = Signal(4 + element_shift)  # beat of the elements of a half: last but one
         page_beats = Signal(beat_bits)
         m.d.sync += [
-            last_element.eq((self.model.head_blocks << element_shift) - 1),
+            before_last.eq((self.model.head_blocks << element_shift) - 2),
             page_beats.eq((self.model.head_blocks << (element_shift + 1)) + (2 * scale_beats)),
         ]
 
@@ -138,10 +138,11 @@ class PageFetch(Component):
         value = Signal()
         fill_slot = Signal(range(slots))
         count = Signal(range(max(config.slot_beats, 2)))
+        at_last = Signal()  # the next beat is its part's last
         part_end = Signal()
         page_end = Signal()
         m.d.comb += [
-            part_end.eq(beat.valid & (count == Mux(scales, scale_beats - 1, last_element))),
+            part_end.eq(beat.valid & at_last),
             page_end.eq(part_end & scales & value),
         ]
         m.d.sync += self.write.enable.eq(beat.valid)
@@ -153,8 +154,10 @@ class PageFetch(Component):
                 self.write.beat.eq(count),
                 self.write.data.eq(beat.payload),
                 count.eq(count + 1),
+                at_last.eq(count == Mux(scales, max(scale_beats - 2, 0), before_last)),
             ]
         with m.If(part_end):
+            m.d.sync += at_last.eq(~scales & (scale_beats == 1))
             m.d.sync += [count.eq(0), scales.eq(~scales), value.eq(value ^ scales)]
         with m.If(page_end):
             m.d.sync += fill_slot.eq(fill_slot + 1)

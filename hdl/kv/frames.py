@@ -30,7 +30,8 @@ class RowFrames(Component):
     empty_segment
         Pulse: a segment without rows; PREPARE stays unfinished.
 
-    A segment costs 3 cycles, a page 2, a row 1 to fill; segments ahead of the fill.
+    A segment costs 3 cycles, a page 2; to fill, a page costs 1, a row 1; segments run ahead of the
+    fill.
     """
 
     def __init__(self, config: Config):
@@ -137,21 +138,30 @@ class RowFrames(Component):
                 pass
 
         # Fill: rows of the page whose address is here.
-        done_rows = Signal(ROW_BITS)
         fill = fills.o
-        last = Signal()
+        filling = Signal()
+        rows_left = Signal(ROW_BITS)
+        end = Signal()
         m.d.comb += [
-            store.addr.eq(fill.p.row + done_rows),
-            store.data.address.eq(self.pages.payload),
-            store.data.token.eq(fill.p.token + done_rows),
-            store.en.eq(self.pages.valid & fill.valid),
-            last.eq(store.en & (done_rows + 1 == fill.p.rows)),
-            self.pages.ready.eq(last),
-            fill.ready.eq(last),
-            self.done.eq(last & fill.p.end),
+            self.pages.ready.eq(~filling & fill.valid),
+            fill.ready.eq(~filling & self.pages.valid),
+            store.en.eq(filling),
+            self.done.eq(filling & (rows_left == 1) & end),
         ]
-        with m.If(last):
-            m.d.sync += done_rows.eq(0)
-        with m.Elif(store.en):
-            m.d.sync += done_rows.eq(done_rows + 1)
+        with m.If(filling):
+            m.d.sync += [
+                store.addr.eq(store.addr + 1),
+                store.data.token.eq(store.data.token + 1),
+                rows_left.eq(rows_left - 1),
+                filling.eq(rows_left != 1),
+            ]
+        with m.Elif(self.pages.valid & fill.valid):
+            m.d.sync += [
+                filling.eq(1),
+                store.addr.eq(fill.p.row),
+                store.data.address.eq(self.pages.payload),
+                store.data.token.eq(fill.p.token),
+                rows_left.eq(fill.p.rows),
+                end.eq(fill.p.end),
+            ]
         return m

@@ -38,8 +38,8 @@ class VisitNest(Component):
     bad
         Not 0: an :class:`~hdl.kv.records.Operand` error; held until reset, no more visits.
 
-    A visit a cycle; a batch costs as many cycles as it has rows, and three; a head one, a segment
-    two. All of it runs ahead of the pages, as far as the FIFOs behind it reach.
+    A visit every other cycle; a batch costs as many cycles as it has rows, and three; a head one, a
+    segment two. All of it runs ahead of the pages, as far as the FIFOs behind it reach.
     """
 
     def __init__(self, config: Config):
@@ -95,8 +95,8 @@ class VisitNest(Component):
         too_long = Signal()
         last_segment = Signal()
         last_head = Signal()
-        none_left, ends = Signal(), Signal()  # rows of the segment; batches
-        issue = Signal()
+        more_rows, more_heads, ends = Signal(), Signal(), Signal()  # behind this batch
+        issue, paging, room = Signal(), Signal(), Signal()  # a visit goes; PAGE; it may
         m.d.comb += [
             self.segments.address.eq(segment),
             self.walk.p.index.eq(page),
@@ -116,8 +116,16 @@ class VisitNest(Component):
         m.d.sync += [
             last_segment.eq(segment + 1 == self.step.segments),
             last_head.eq(head + 1 == model.kv_heads),
-            none_left.eq(left == 0),
+            more_rows.eq(left != 0),
+            more_heads.eq(~last_head),
             ends.eq((left == 0) & last_head & last_segment),
+        ]
+        # Visits, every other cycle at the most: whether there is room is a cycle old.
+        m.d.sync += room.eq(self.records.ready & ~issue)
+        m.d.comb += [
+            self.walk.valid.eq(paging & room),
+            issue.eq(paging & room & self.walk.ready),
+            self.records.valid.eq(issue),
         ]
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
@@ -185,14 +193,14 @@ class VisitNest(Component):
                     m.d.sync += self.bad.eq(Operand.BATCH)
                     m.next = "STUCK"
             with m.State("SPAN"):
-                m.d.sync += [first.eq(1), last.eq(last_page == 0), before_last.eq(last_page)]
+                m.d.sync += [
+                    paging.eq(1),
+                    first.eq(1),
+                    last.eq(last_page == 0),
+                    before_last.eq(last_page),
+                ]
                 m.next = "PAGE"
             with m.State("PAGE"):
-                m.d.comb += [
-                    self.walk.valid.eq(self.records.ready),
-                    issue.eq(self.records.ready & self.walk.ready),
-                    self.records.valid.eq(issue),
-                ]
                 with m.If(issue):
                     m.d.sync += [
                         page.eq(page + 1),
@@ -202,19 +210,20 @@ class VisitNest(Component):
                     ]
                     with m.If(last):
                         m.d.sync += [
+                            paging.eq(0),
                             parity.eq(~parity),
                             row.eq(row + rows),
                             position.eq(position + rows),
                         ]
-                        with m.If(~none_left):
+                        with m.If(more_rows):
                             m.next = "BATCH"
-                        with m.Elif(~last_head):
+                        with m.Elif(more_heads):
                             m.d.sync += [
                                 head.eq(head + 1),
                                 head_query.eq(head_query + self.group_blocks),
                             ]
                             m.next = "HEAD"
-                        with m.Elif(~last_segment):
+                        with m.Elif(~ends):
                             m.d.sync += segment.eq(segment + 1)
                             m.next = "READ"
                         with m.Else():

@@ -1,6 +1,6 @@
 """Block-scale accumulators: integer block sums to FP32, added into panel memory."""
 
-from amaranth.hdl import Assert, Cat, EnableInserter, Module, Mux, Signal, signed
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
@@ -144,20 +144,20 @@ class BlockAccumulator(Component):
 
         # Lanes
         old_stage = self.read_stage + 2
-        moves = Signal()  # something is in the lanes: else they stand still
-        m.d.sync += moves.eq(Cat(written[self.sum_stage - 1 : self.latency - 1]).any())
         old_word = Signal(32 * c.cols, reset_less=True)  # as it comes from the memory
         with m.If(written[old_stage - 1]):
             m.d.sync += old_word.eq(own.data)
         for j in range(c.cols):
             term, add = BlockTerm(), FpAdd()
-            m.submodules[f"term_{j}"] = EnableInserter(moves)(term)
-            m.submodules[f"add_{j}"] = EnableInserter(moves)(add)
+            m.submodules[f"term_{j}"] = term
+            m.submodules[f"add_{j}"] = add
             old = Signal(32, name=f"old_{j}", reset_less=True)
             scaled = scale_down(m, old_word.word_select(j, 32), shift[old_stage])
             with m.If(written[old_stage]):
                 m.d.sync += old.eq(Mux(tag[old_stage].first, 0, scaled))
             m.d.comb += [
+                term.enable.eq(Cat(written[self.sum_stage : self.term_stage])),
+                add.enable.eq(Cat(written[self.term_stage : self.latency])),
                 term.sum.eq(block_sums[j]),
                 term.scale_a.eq(scale[self.sum_stage]),
                 term.scale_b.eq(codes.word_select(j, 8)),

@@ -11,7 +11,7 @@ __all__ = ["PageAddress"]
 
 
 class PageAddress(Component):
-    """One page at a time; as many cycles as the page number has bits, and two.
+    """One page at a time; as many cycles as the page number has bits, and three.
 
     A page of HEAD_BLOCKS >= 1 takes far longer to arrive, so one bit a cycle is fast enough.
 
@@ -40,33 +40,33 @@ class PageAddress(Component):
         left = Signal(24)  # bits of the page number that are not added yet
         addend = Signal(ADDRESS_BITS + 1)  # KV_PAGE_BYTES << bits done; top bit: it overflowed
         total = Signal(ADDRESS_BITS + 1)
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += self.page.ready.eq(~self.overflow)
-                m.d.sync += [
-                    left.eq(self.page.payload),
-                    addend.eq(self.model.kv_page_bytes),
-                    total.eq(self.model.kv_base),
-                ]
-                with m.If(self.page.valid & self.page.ready):
-                    m.next = "ADD"
-            with m.State("ADD"):
-                m.d.sync += [
-                    left.eq(left >> 1),
-                    addend.eq((addend << 1) | (addend & 1 << ADDRESS_BITS)),
-                ]
-                with m.If(left[0]):
-                    m.d.sync += total.eq(total + addend)
-                with m.If(total[-1] | (left[0] & addend[-1])):
-                    m.d.sync += self.overflow.eq(1)
-                    m.next = "IDLE"
-                with m.Elif(left == 0):
-                    m.next = "DONE"
-            with m.State("DONE"):
-                m.d.comb += [
-                    self.address.valid.eq(1),
-                    self.address.payload.eq(total[:ADDRESS_BITS]),
-                ]
-                with m.If(self.address.ready):
-                    m.next = "IDLE"
+        idle, over = Signal(init=1), Signal()  # `over`: the sum overflowed, a cycle old
+        m.d.comb += [
+            self.page.ready.eq(idle),
+            self.address.payload.eq(total[:ADDRESS_BITS]),
+        ]
+        m.d.sync += over.eq(~idle & (over | total[-1] | (left[0] & addend[-1])))
+        with m.If(idle):
+            m.d.sync += [
+                left.eq(self.page.payload),
+                addend.eq(self.model.kv_page_bytes),
+                total.eq(self.model.kv_base),
+                idle.eq(~self.page.valid),
+            ]
+        with m.Else():
+            m.d.sync += [
+                left.eq(left >> 1),
+                addend.eq((addend << 1) | (addend & 1 << ADDRESS_BITS)),
+            ]
+            with m.If(left[0]):
+                m.d.sync += total.eq(total + addend)
+        added = Signal()
+        m.d.sync += added.eq(~idle & (left == 0))
+        with m.If(self.address.valid):
+            with m.If(self.address.ready):
+                m.d.sync += [self.address.valid.eq(0), idle.eq(1), added.eq(0)]
+        with m.Elif(added & over):
+            m.d.sync += self.overflow.eq(1)
+        with m.Elif(added):
+            m.d.sync += self.address.valid.eq(1)
         return m

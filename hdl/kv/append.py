@@ -55,7 +55,7 @@ class AppendWriter(Component):
     fault
         BAD_OPERAND, detail APPEND, PAGE_RANGE or APPEND_COUNT; no block is taken afterwards.
 
-    Throughput: 32 / port_bytes cycles a block, one more at the end of a head. Latency: 7 cycles to
+    Throughput: 32 / port_bytes cycles a block, one more at the end of a head. Latency: 8 cycles to
     the write request; ``quiet`` and ``complete`` come a cycle late.
     """
 
@@ -85,47 +85,43 @@ class AppendWriter(Component):
         beat_bits = log2_exact(config.port_bytes)
 
         # An address pipeline, one adder a step, that never stops: a block is taken when the FIFOs
-        # behind it have room for it.
-        # part = head * 2 + value, half = 1024 * HEAD_BLOCKS + 32:
-        #   region  = frame + offset + part * half
-        #   element = region + (token * HEAD_BLOCKS + block) * 32
-        #   scale   = region + HEAD_BLOCKS * 1024 + token
+        # behind it have room for it. (Whether they have is a cycle old, but for what was taken.)
         stopped = self.fault.valid
-        accept = Signal()
+        ready, accept = Signal(), Signal()
         valid = Signal(4)
         inside = Signal(range(BLOCKS + 1))  # blocks that are taken and not written out
-        free, left_behind = Signal(), Signal()
-        m.d.sync += inside.eq(inside + accept - left_behind)
+        left_behind = Signal()
+        m.d.sync += [
+            inside.eq(inside + accept - left_behind),
+            ready.eq(self.enable & ~stopped & (inside < Mux(accept, BLOCKS - 1, BLOCKS))),
+        ]
         m.d.comb += [
-            free.eq(inside != BLOCKS),
-            self.append.ready.eq(self.enable & free & ~stopped),
-            accept.eq(self.append.valid & self.append.ready),
+            self.append.ready.eq(ready),
+            accept.eq(self.append.valid & ready),
         ]
 
-        # Its elements and scale wait for the addresses.
+        # Its elements and scale wait for the addresses. What is offered is copied, taken or not:
+        # one decision for so many registers would be late.
         content = data.StructLayout({"elements": 8 * BLOCK, "scale": 8})
         place = data.StructLayout({"element": ADDRESS_BITS, "scale": ADDRESS_BITS, "last": 1})
-        m.submodules.contents = contents = Memory(
-            shape=content, depth=BLOCKS, init=[], attrs={"no_rw_check": 1}
-        )
-        kept, restored = contents.write_port(), contents.read_port()
+        block = Signal(append_payload())
+        m.d.sync += block.eq(self.append.p)
+        m.submodules.contents = contents = Memory(shape=content, depth=BLOCKS, init=[])
+        kept, restored = contents.write_port(), contents.read_port(domain="comb")
         m.submodules.places = places = StreamFIFO(place, BLOCKS)
         m.d.comb += [
-            kept.en.eq(accept),
-            kept.data.elements.eq(self.append.p.elements.as_value()),
-            kept.data.scale.eq(self.append.p.scale),
+            kept.en.eq(valid[0]),
+            kept.data.elements.eq(block.elements.as_value()),
+            kept.data.scale.eq(block.scale),
         ]
-        with m.If(accept):
+        with m.If(valid[0]):
             m.d.sync += kept.addr.eq(kept.addr + 1)
 
         # Step 0: the block, and its row's frame.
-        block = Signal(
-            data.StructLayout({"row": ROW_BITS, "head": 8, "block": 4, "value": 1, "offset": 32})
-        )
         part = Signal(9)
         last_block = Signal()
         left = Signal(16)  # head-rows of the layer still to come
-        bad = Signal(Operand)
+        bad, bad1 = Signal(Operand), Signal(Operand)
         token = self.frame.data.token
         m.d.comb += [
             self.frame.address.eq(self.append.p.row),
@@ -163,19 +159,15 @@ class AppendWriter(Component):
         m.d.sync += valid.eq(
             Cat(
                 accept,
-                valid[0] & (bad == Operand.NONE) & ~stopped,
-                valid[1] & ~stopped,
+                valid[0] & ~stopped,
+                valid[1] & (bad1 == Operand.NONE) & ~stopped,
                 valid[2] & ~stopped,
             )
         )
         # (Each step's data under its own valid: a simulator skips what is idle.)
-        with m.If(accept):
-            m.d.sync += [
-                getattr(block, name).eq(getattr(self.append.p, name))
-                for name in ("row", "head", "block", "value", "offset")
-            ]
         with m.If(valid[0]):
             m.d.sync += [
+                bad1.eq(bad),
                 token1.eq(token),
                 last1.eq(last_block),
                 frame.eq(self.frame.data.address),
@@ -214,14 +206,15 @@ class AppendWriter(Component):
         with m.If(~stopped):
             with m.If(valid[3] & ~inside_page):
                 m.d.sync += [fault.valid.eq(1), fault.detail.eq(Operand.PAGE_RANGE)]
-            with m.Elif(valid[0] & (bad != Operand.NONE)):
-                m.d.sync += [fault.valid.eq(1), fault.detail.eq(bad)]
+            with m.Elif(valid[1] & (bad1 != Operand.NONE)):
+                m.d.sync += [fault.valid.eq(1), fault.detail.eq(bad1)]
         m.d.comb += fault.cause.eq(Fault.BAD_OPERAND)
 
         # Write out: the elements, then at the head's end the scale. Request and data side by side,
-        # a request with its first beat; a block follows the one before without a gap.
-        m.submodules.requests = requests = StreamFIFO(self.memory.request.payload.shape(), 4)
-        m.submodules.beats = beats = StreamFIFO(self.memory.data.payload.shape(), 4)
+        # a request with its first beat; a block follows the one before without a gap. What goes is
+        # chosen in one cycle, and put in the FIFOs in the next.
+        m.submodules.requests = requests = StreamFIFO(self.memory.request.payload.shape(), 6)
+        m.submodules.beats = beats = StreamFIFO(self.memory.data.payload.shape(), 6)
         connect(m, requests.o, flipped(self.memory.request))
         connect(m, beats.o, flipped(self.memory.data))
         writing = Signal()
@@ -232,12 +225,15 @@ class AppendWriter(Component):
         where, scale_where = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
         given = Signal(range(block_beats))  # beats of this turn before this one
         outstanding = Signal(range(MAX_OUTSTANDING + 1))
-        space, may_ask = Signal(), Signal()  # a cycle old: a place more than is needed
-        go, done, load = Signal(), Signal(), Signal()
-        lane = scale_where[:beat_bits]
+        room = Signal()  # a cycle old: two places more than are needed
+        go, done = Signal(), Signal()
         m.d.comb += [
-            go.eq(writing & space & (~asks | may_ask)),
+            go.eq(writing & room),
             done.eq(go & final),
+            places.o.ready.eq(~writing | done),
+            left_behind.eq(done),
+        ]
+        m.d.sync += [
             requests.i.valid.eq(go & asks),
             requests.i.p.address.eq(Mux(scale_turn, scale_where >> beat_bits << beat_bits, where)),
             requests.i.p.beats.eq(Mux(scale_turn, 1, block_beats)),
@@ -249,11 +245,9 @@ class AppendWriter(Component):
                     elements.word_select(given, config.port_bits),
                 )
             ),
-            beats.i.p.strobe.eq(Mux(scale_turn, 1 << lane, (1 << config.port_bytes) - 1)),
-            load.eq((~writing | done) & places.o.valid),
-            restored.en.eq(load),
-            places.o.ready.eq(~writing | done),
-            left_behind.eq(done),
+            beats.i.p.strobe.eq(
+                Mux(scale_turn, 1 << scale_where[:beat_bits], (1 << config.port_bytes) - 1)
+            ),
         ]
         with m.If(go):
             m.d.sync += [
@@ -263,11 +257,11 @@ class AppendWriter(Component):
                 ends.eq(ends | (given == block_beats - 2)),
                 final.eq(ends | ((given == block_beats - 2) & ~last_block_here)),
             ]
+        with m.If(done):
+            m.d.sync += restored.addr.eq(restored.addr + 1)
         with m.If(~writing | done):
-            m.d.sync += writing.eq(places.o.valid)
-        with m.If(load):
             m.d.sync += [
-                restored.addr.eq(restored.addr + 1),
+                writing.eq(places.o.valid),
                 where.eq(places.o.p.element),
                 scale_where.eq(places.o.p.scale),
                 last_block_here.eq(places.o.p.last),
@@ -277,21 +271,22 @@ class AppendWriter(Component):
                 ends.eq(block_beats == 1),
                 final.eq((block_beats == 1) & ~places.o.p.last),
             ]
-        asked = Signal()
-        with m.If(go):
-            m.d.sync += [Assert(beats.i.ready), Assert(~asks | requests.i.ready)]
         m.d.sync += [
-            asked.eq(go & asks),
-            outstanding.eq(outstanding + asked - self.memory.done),
-            space.eq(beats.level <= 2),
-            may_ask.eq((requests.level <= 2) & (outstanding < MAX_OUTSTANDING - 2)),
+            outstanding.eq(outstanding + requests.i.valid - self.memory.done),
+            room.eq(
+                (beats.level <= 2) & (requests.level <= 2) & (outstanding < MAX_OUTSTANDING - 2)
+            ),
         ]
+        with m.If(beats.i.valid):
+            m.d.sync += Assert(beats.i.ready)
+        with m.If(requests.i.valid):
+            m.d.sync += Assert(requests.i.ready)
         with m.If(self.memory.done):
             m.d.sync += Assert(outstanding != 0)
 
         nothing, all_here = Signal(), Signal()
         m.d.sync += [
-            nothing.eq((inside == 0) & ~accept & ~asked & (outstanding == 0)),
+            nothing.eq((inside == 0) & ~accept & ~requests.i.valid & (outstanding == 0)),
             all_here.eq(left == 0),
         ]
         m.d.comb += [

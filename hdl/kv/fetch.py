@@ -1,6 +1,6 @@
 """Fetching pages into slots, in the order of the visits."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.hdl import Assert
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
@@ -90,7 +90,7 @@ class PageFetch(Component):
         # Ask for pages.
         m.submodules.coming = coming = StreamFIFO(visit_layout(config), slots)
         request = self.memory.request
-        offset = Signal(32)
+        base, offset = Signal(ADDRESS_BITS), Signal(32)
         left = Signal(beat_bits)
         last = Signal()
         m.d.comb += [
@@ -100,37 +100,36 @@ class PageFetch(Component):
             coming.i.p.slot.eq(slot),
             coming.i.valid.eq(take),
         ]
-        able = Signal()  # what a page needs was there a cycle ago, and it is still
-        m.d.sync += able.eq(
-            self.open & self.records.valid & self.frames.valid & coming.i.ready & ~self.full & ~take
-        )
-        with m.FSM() as fsm:
-            with m.State("NEXT"):
-                m.d.comb += [
-                    take.eq(able),
-                    self.records.ready.eq(take),
-                    self.frames.ready.eq(take),
-                ]
-                with m.If(take):
-                    m.d.sync += [
-                        request.p.address.eq(self.frames.payload),
-                        offset.eq(self.records.p.offset),
-                        left.eq(page_beats),
-                        slot.eq(slot + 1),
-                    ]
-                    m.next = "ADDRESS"
-            with m.State("ADDRESS"):
-                m.d.sync += request.p.address.eq(request.p.address + offset)
-                m.next = "ASK"
-            with m.State("ASK"):
-                m.d.comb += request.valid.eq(1)
-                with m.If(request.ready):
-                    m.d.sync += [
-                        request.p.address.eq(request.p.address + REQUEST_BEATS * port_bytes),
-                        left.eq(left - REQUEST_BEATS),
-                    ]
-                    with m.If(last):
-                        m.next = "NEXT"
+        # In steps, one register each: what a page needs is there (`take`), its request's address is
+        # a sum (`summing`), the requests (`request.valid`).
+        summing = Signal()
+        m.d.comb += [self.records.ready.eq(take), self.frames.ready.eq(take)]
+        m.d.sync += [
+            take.eq(
+                self.open
+                & self.records.valid
+                & self.frames.valid
+                & coming.i.ready
+                & ~self.full
+                & ~(take | summing | request.valid)
+            ),
+            summing.eq(take),
+        ]
+        with m.If(take):
+            m.d.sync += [
+                base.eq(self.frames.payload),
+                offset.eq(self.records.p.offset),
+                left.eq(page_beats),
+                slot.eq(slot + 1),
+            ]
+        with m.If(summing):
+            m.d.sync += [request.p.address.eq(base + offset), request.valid.eq(1)]
+        with m.Elif(request.valid & request.ready):
+            m.d.sync += [
+                request.p.address.eq(request.p.address + REQUEST_BEATS * port_bytes),
+                left.eq(left - REQUEST_BEATS),
+                request.valid.eq(~last),
+            ]
 
         # Take the beats: K elements, K scales, V elements, V scales.
         beat = self.memory.data
@@ -145,10 +144,12 @@ class PageFetch(Component):
             part_end.eq(beat.valid & at_last),
             page_end.eq(part_end & scales & value),
         ]
-        m.d.sync += self.write.enable.eq(beat.valid)
+        m.d.sync += self.write.elements.eq(beat.valid & ~scales)
+        lanes = [count[: (scale_beats - 1).bit_length()] == i for i in range(scale_beats)]
+        for enables, half in ((self.write.key_scales, ~value), (self.write.value_scales, value)):
+            m.d.sync += enables.eq(Cat(lanes) & (beat.valid & scales & half).replicate(scale_beats))
         with m.If(beat.valid):
             m.d.sync += [
-                self.write.scales.eq(scales),
                 self.write.value.eq(value),
                 self.write.slot.eq(fill_slot),
                 self.write.beat.eq(count),
@@ -178,7 +179,7 @@ class PageFetch(Component):
             coming.o.ready.eq(self.visits.ready & (here != 0)),
             sent.eq(self.visits.valid & self.visits.ready),
             self.expecting.eq(expected != 0),
-            self.idle.eq(fsm.ongoing("NEXT") & ~coming.o.valid),
+            self.idle.eq(~(take | summing | request.valid) & ~coming.o.valid),
         ]
         with m.If(beat.valid):
             m.d.sync += Assert(expected != 0)

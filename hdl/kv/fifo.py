@@ -1,9 +1,10 @@
 """A FIFO between two streams of the same payload."""
 
-from amaranth import Module, Shape
+from amaranth import Module, Mux, Shape, Signal
 from amaranth.hdl import ShapeCastable
 from amaranth.lib import stream
-from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
 __all__ = ["StreamFIFO"]
@@ -24,15 +25,14 @@ class StreamFIFO(Component):
     Members
     -------
     i, o
-        The two ends.
+        The two ends. Without ``block_memory`` ``i.ready`` and ``o.valid`` are registers.
     level
         Transfers inside.
     """
 
     def __init__(self, shape, depth: int, *, block_memory: bool = False):
-        width = Shape.cast(shape).width
-        kind = SyncFIFOBuffered if block_memory else SyncFIFO
-        self._fifo = kind(width=width, depth=depth)
+        self._depth = depth
+        self._block_memory = block_memory
         self._shape = shape
         super().__init__(
             {
@@ -44,17 +44,54 @@ class StreamFIFO(Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.fifo = fifo = self._fifo
-        out = fifo.r_data
-        if isinstance(self._shape, ShapeCastable):
-            out = self._shape(fifo.r_data)
+        width = Shape.cast(self._shape).width
+        out = Signal(width)
+        m.d.comb += self.o.payload.eq(
+            self._shape(out) if isinstance(self._shape, ShapeCastable) else out
+        )
+        if self._block_memory:
+            m.submodules.fifo = fifo = SyncFIFOBuffered(width=width, depth=self._depth)
+            m.d.comb += [
+                fifo.w_data.eq(self.i.payload),
+                fifo.w_en.eq(self.i.valid),
+                self.i.ready.eq(fifo.w_rdy),
+                out.eq(fifo.r_data),
+                self.o.valid.eq(fifo.r_rdy),
+                fifo.r_en.eq(self.o.ready),
+                self.level.eq(fifo.level),
+            ]
+            return m
+
+        # One place more than the depth: what is offered to a full FIFO is written there, so that
+        # the enable of a wide memory is nobody's decision but the sender's.
+        places = self._depth + 1
+        m.submodules.storage = storage = Memory(shape=width, depth=places, init=[])
+        store, load = storage.write_port(), storage.read_port(domain="comb")
+        room = Signal(init=1)
+        some = Signal()
+        give, take = Signal(), Signal()
         m.d.comb += [
-            fifo.w_data.eq(self.i.payload),
-            fifo.w_en.eq(self.i.valid),
-            self.i.ready.eq(fifo.w_rdy),
-            self.o.payload.eq(out),
-            self.o.valid.eq(fifo.r_rdy),
-            fifo.r_en.eq(self.o.ready),
-            self.level.eq(fifo.level),
+            self.i.ready.eq(room),
+            self.o.valid.eq(some),
+            give.eq(self.i.valid & room),
+            take.eq(self.o.ready & some),
+            store.en.eq(self.i.valid),
+            store.data.eq(self.i.payload),
+            out.eq(load.data),
         ]
+        for port, moves in ((store, give), (load, take)):
+            with m.If(moves):
+                m.d.sync += port.addr.eq(Mux(port.addr == places - 1, 0, port.addr + 1))
+        with m.If(give & ~take):
+            m.d.sync += [
+                self.level.eq(self.level + 1),
+                some.eq(1),
+                room.eq(self.level != self._depth - 1),
+            ]
+        with m.If(take & ~give):
+            m.d.sync += [
+                self.level.eq(self.level - 1),
+                some.eq(self.level != 1),
+                room.eq(1),
+            ]
         return m

@@ -30,7 +30,7 @@ class RowFrames(Component):
     empty_segment
         Pulse: a segment without rows; PREPARE stays unfinished.
 
-    A segment costs 3 cycles, a page 2; to fill, a page costs 1, a row 1; segments run ahead of the
+    A segment costs 3 cycles, a page 2; to fill, a page costs 2, a row 1; segments run ahead of the
     fill.
     """
 
@@ -51,7 +51,7 @@ class RowFrames(Component):
 
     def elaborate(self, platform):
         m = Module()
-        depth = 4 * self._config.page_slots
+        depth = 4 * self._config.page_slots - 1
         m.submodules.fills = fills = StreamFIFO(fill_record(), depth)
         m.submodules.table = table = Memory(
             shape=frame_layout(),
@@ -139,15 +139,16 @@ class RowFrames(Component):
 
         # Fill: rows of the page whose address is here.
         fill = fills.o
-        filling = Signal()
+        begin, filling = Signal(), Signal()
         rows_left = Signal(ROW_BITS)
         end = Signal()
         m.d.comb += [
-            self.pages.ready.eq(~filling & fill.valid),
-            fill.ready.eq(~filling & self.pages.valid),
+            self.pages.ready.eq(begin),
+            fill.ready.eq(begin),
             store.en.eq(filling),
             self.done.eq(filling & (rows_left == 1) & end),
         ]
+        m.d.sync += begin.eq(self.pages.valid & fill.valid & ~filling & ~begin)
         with m.If(filling):
             m.d.sync += [
                 store.addr.eq(store.addr + 1),
@@ -155,9 +156,9 @@ class RowFrames(Component):
                 rows_left.eq(rows_left - 1),
                 filling.eq(rows_left != 1),
             ]
-        with m.Elif(self.pages.valid & fill.valid):
+        with m.Else():
             m.d.sync += [
-                filling.eq(1),
+                filling.eq(begin),
                 store.addr.eq(fill.p.row),
                 store.data.address.eq(self.pages.payload),
                 store.data.token.eq(fill.p.token),

@@ -1,6 +1,6 @@
 """Words of tables in memory, fetched a beat at a time and many ahead."""
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.hdl import Assert
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
@@ -36,7 +36,7 @@ class WordLookup(Component):
     forget
         Pulse while nothing is in flight: drop the kept beat (memory may have changed).
 
-    A request every three cycles. Latency: request to reply 4 cycles where the beat is kept, else 5
+    A request every three cycles. Latency: request to reply 5 cycles where the beat is kept, else 7
     more than the memory's.
     """
 
@@ -71,36 +71,42 @@ class WordLookup(Component):
         m.submodules.beats = beats = StreamFIFO(self._config.port_bits, self._depth)
 
         # Ask: a beat that was asked for last will be in `line` when this word's turn comes. A
-        # request is taken in one cycle, compared in the next, on its way in the third.
+        # request is taken in one cycle, compared in the next, noted in the third (and its beat
+        # asked for), as soon as the read before it is taken.
         request = Signal.like(self.request.p)
         have, compared, hit = Signal(), Signal(), Signal()
-        asked = Signal(ADDRESS_BITS - beat_bits)
+        asked = Signal(ADDRESS_BITS - beat_bits)  # the newest beat asked for
         asked_valid = Signal()
         done = Signal()
         space = Signal()  # (the last one went in three cycles ago or before)
         m.d.sync += space.eq(pending.i.ready)
         m.d.comb += [
             self.request.ready.eq(~have),
-            self.read.payload.eq((request.address >> beat_bits) << beat_bits),
-            self.read.valid.eq(compared & ~hit & space),
-            done.eq(compared & space & (hit | self.read.ready)),
+            self.read.payload.eq(asked << beat_bits),
+            done.eq(compared & space & (hit | ~self.read.valid)),
             pending.i.valid.eq(done),
             pending.i.p.fetch.eq(~hit),
             pending.i.p.lane.eq(request.address[2:beat_bits]),
             pending.i.p.note.eq(request.note),
         ]
         with m.If(~have):
-            m.d.sync += [request.eq(self.request.p), have.eq(self.request.valid)]
-        with m.Elif(done):
-            m.d.sync += [have.eq(0), compared.eq(0)]
-        with m.Else():
-            m.d.sync += compared.eq(1)
+            m.d.sync += request.eq(self.request.p)
+        m.d.sync += [
+            have.eq(Mux(have, ~done, self.request.valid)),
+            compared.eq(have & ~done),
+        ]
         with m.If(~compared):
             m.d.sync += hit.eq(
                 request.skip | (asked_valid & (asked == request.address[beat_bits:]))
             )
-        with m.If(self.read.valid & self.read.ready):
-            m.d.sync += [asked.eq(request.address[beat_bits:]), asked_valid.eq(1)]
+        with m.If(self.read.ready):
+            m.d.sync += self.read.valid.eq(0)
+        with m.If(done & ~hit):
+            m.d.sync += [
+                self.read.valid.eq(1),
+                asked.eq(request.address[beat_bits:]),
+                asked_valid.eq(1),
+            ]
         with m.If(self.forget):
             m.d.sync += asked_valid.eq(0)
 
@@ -108,17 +114,17 @@ class WordLookup(Component):
         line = Signal(self._config.port_bits)
         current = Signal(self._config.port_bits)
         head = pending.o.p
-        room = Signal()
-        take = Signal()
+        take = Signal()  # what a reply needs was there a cycle ago, and it is still
         m.d.comb += [
             beats.i.valid.eq(self.arrive),
             beats.i.payload.eq(self.beat),
-            room.eq(~self.reply.valid | self.reply.ready),
-            take.eq(pending.o.valid & (~head.fetch | beats.o.valid) & room),
             pending.o.ready.eq(take),
             beats.o.ready.eq(take & head.fetch),
             current.eq(line),
         ]
+        m.d.sync += take.eq(
+            pending.o.valid & (~head.fetch | beats.o.valid) & ~self.reply.valid & ~take
+        )
         with m.If(head.fetch):
             m.d.comb += current.eq(beats.o.payload)
         with m.If(self.reply.ready):

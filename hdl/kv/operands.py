@@ -1,6 +1,6 @@
 """Checks of an instruction's operands, the model registers and the step; products of the nest."""
 
-from amaranth import Module, Signal
+from amaranth import Cat, Module, Signal
 from amaranth.lib.wiring import Component, In, Out
 
 from hdl.config import BLOCK, Config
@@ -11,7 +11,7 @@ __all__ = ["LayerTotals", "OperandCheck"]
 
 
 class OperandCheck(Component):
-    """First thing wrong, or NONE; combinational.
+    """First thing wrong, or NONE; a cycle after the operands.
 
     Members
     -------
@@ -50,8 +50,10 @@ class OperandCheck(Component):
             (Operand.ALIGNMENT, aligned[:beat_bits] != 0),
             (Operand.ALIGNMENT, model.kv_owners[:2] != 0),
         ]
-        for number, (detail, wrong) in enumerate(checks):
-            with m.If(wrong) if number == 0 else m.Elif(wrong):
+        found = Signal(len(checks))
+        m.d.sync += found.eq(Cat(wrong for _, wrong in checks))
+        for number, (detail, _) in enumerate(checks):
+            with m.If(found[number]) if number == 0 else m.Elif(found[number]):
                 m.d.comb += self.bad.eq(detail)
         return m
 

@@ -14,12 +14,16 @@ __all__ = ["PageSlots", "slot_write"]
 
 
 def slot_write(config: Config) -> data.StructLayout:
-    """A beat of a page: where it goes. ``beat`` counts in the half, elements or scales."""
+    """A beat of a page: where it goes. At most one of the enables is set.
+
+    ``beat`` counts in a half's elements; of the scale enables each is for one beat of a half.
+    """
     return data.StructLayout(
         {
-            "enable": 1,
-            "scales": 1,  # 0: elements
-            "value": 1,
+            "elements": 1,  # enable
+            "key_scales": config.scale_beats,  # enables
+            "value_scales": config.scale_beats,
+            "value": 1,  # of elements: 0 keys, 1 values
             "slot": 3,
             "beat": bits_for(config.slot_beats - 1),
             "data": config.port_bits,
@@ -70,28 +74,26 @@ class PageSlots(Component):
             address[self._beat_bits + 1 :].eq(write.slot),
             store.addr.eq(address),
             store.data.eq(write.data),
-            store.en.eq(write.enable & ~write.scales),
+            store.en.eq(write.elements),
             read.addr.eq(self.page_elements.address),
             self.page_elements.data.eq(read.data),
         ]
 
         lanes = config.scale_beats
-        for name, port, value in (
-            ("key", self.key_scales, 0),
-            ("value", self.value_scales, 1),
+        for name, port, enables in (
+            ("key", self.key_scales, write.key_scales),
+            ("value", self.value_scales, write.value_scales),
         ):
             m.submodules[f"{name}_scales"] = memory = Memory(
                 shape=8 * PAGE_TOKENS, depth=config.page_slots, init=[]
             )
             read = memory.read_port()
             store = memory.write_port(granularity=config.port_bits)
-            enable = write.enable & write.scales & (write.value == value)
             m.d.comb += [
                 store.addr.eq(write.slot[:slot_bits]),
                 store.data.eq(write.data.replicate(lanes)),
                 read.addr.eq(port.address[:slot_bits]),
                 port.data.eq(read.data),
+                store.en.eq(enables),
             ]
-            for lane in range(lanes):
-                m.d.comb += store.en[lane].eq(enable & (write.beat == lane))
         return m

@@ -118,6 +118,7 @@ class KVUnit(Component):
         incoming = self.instruction.p
         prepared = Signal()
         preparing = Signal()
+        over = Signal()  # it is done: a cycle old
         open_ = Signal()  # this ATTEND's layer is in memory
         bad = Signal(Operand)
         illegal = Signal()
@@ -127,7 +128,7 @@ class KVUnit(Component):
             check.offset.eq(Mux(word.opcode == Opcode.ATTEND, word.offset, 0)),
             self.semaphore.wait_mask.eq(word.wait),
         ]
-        m.d.sync += writer.restart.eq(0)
+        m.d.sync += [writer.restart.eq(0), totals.start.eq(0)]
         with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.comb += self.instruction.ready.eq(~stopped)
@@ -155,8 +156,8 @@ class KVUnit(Component):
                 with m.If(bad != Operand.NONE):
                     m.next = "STOPPED"
                 with m.Elif(word.opcode == Opcode.PREPARE):
-                    m.d.comb += [frames.start.eq(1), totals.start.eq(1)]
-                    m.d.sync += preparing.eq(1)
+                    m.d.comb += frames.start.eq(1)
+                    m.d.sync += [totals.start.eq(1), preparing.eq(1)]
                     m.next = "PREPARE"
                 with m.Else():
                     m.d.comb += nest.start.eq(1)
@@ -174,7 +175,10 @@ class KVUnit(Component):
             with m.State("ATTEND"):
                 with m.If(writer.complete & ~open_):
                     m.d.sync += [open_.eq(1), writer.restart.eq(1)]
-                with m.If(open_ & ~nest.busy & walk.idle & ~records.o.valid & fetch.idle):
+                m.d.sync += over.eq(
+                    open_ & ~nest.busy & walk.idle & ~records.o.valid & fetch.idle & ~over
+                )
+                with m.If(over):
                     m.d.comb += self.activity.finished.eq(1)
                     m.next = "IDLE"
             with m.State("STOPPED"):
@@ -259,8 +263,8 @@ class KVUnit(Component):
             beat_of_page = on_chip.pages.data.valid
         else:
             beat_of_page = self.pages.data.valid
+        m.d.sync += beat.eq(beat_of_page | self.walk.data.valid)
         m.d.comb += [
-            beat.eq(beat_of_page | self.walk.data.valid),
             active.eq((~fsm.ongoing("IDLE") & ~fsm.ongoing("STOPPED")) | ~writer.quiet),
             waiting.eq(owed & ~beat),
             blocked.eq(

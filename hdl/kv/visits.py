@@ -1,6 +1,7 @@
 """The loop nest of an ATTEND: segments, KV heads, batches, pages."""
 
 from amaranth import Module, Signal
+from amaranth.hdl import Assert
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 
@@ -31,14 +32,14 @@ class VisitNest(Component):
     segments
         Segment table.
     walk, records
-        For each visit its page to translate and its record (``slot`` 0: assigned later). Both
-        transfer in the same cycle.
+        For each visit its page to translate and its record (``slot`` 0: assigned later), a cycle
+        later; it is taken at once, for the visit was made when there was room.
     busy
         Visits are left to make.
     bad
         Not 0: an :class:`~hdl.kv.records.Operand` error; held until reset, no more visits.
 
-    A visit every other cycle; a batch costs as many cycles as it has rows, and three; a head one, a
+    A visit every third cycle; a batch costs as many cycles as it has rows, and four; a head one, a
     segment two. All of it runs ahead of the pages, as far as the FIFOs behind it reach.
     """
 
@@ -64,7 +65,7 @@ class VisitNest(Component):
         m = Module()
         model = self.model
         entry = self.segments.data
-        record = self.records.p
+        record = Signal.like(self.records.p)
         visit = record.visit
 
         segment = Signal(ROW_BITS)
@@ -120,14 +121,54 @@ class VisitNest(Component):
             more_heads.eq(~last_head),
             ends.eq((left == 0) & last_head & last_segment),
         ]
-        # Visits, every other cycle at the most: whether there is room is a cycle old.
-        m.d.sync += room.eq(self.records.ready & ~issue)
+        # Visits, every third cycle at the most: whether there is room is a cycle old.
+        m.d.sync += [
+            room.eq(self.records.ready & ~issue & ~self.records.valid),
+            self.records.valid.eq(issue),
+            self.records.p.eq(record),
+        ]
         m.d.comb += [
             self.walk.valid.eq(paging & room),
             issue.eq(paging & room & self.walk.ready),
-            self.records.valid.eq(issue),
         ]
+        with m.If(self.records.valid):
+            m.d.sync += Assert(self.records.ready)
+        # The entry stands as long as its segment (the last visit is out when `segment` goes on).
+        m.d.sync += [
+            segment_row.eq(entry.row),
+            segment_rows.eq(entry.rows),
+            segment_position.eq(entry.position),
+            self.walk.p.table.eq(entry.table),
+            self.walk.p.pages.eq(entry.pages),
+            self.walk.p.owner.eq(entry.owner),
+        ]
+        # What many registers wait for, as registers of their own: the states SEGMENT, HEAD, TURN.
+        at_segment, at_head, turned = Signal(), Signal(), Signal()
+        m.d.sync += [turned.eq(0), too_long.eq(head_end > model.kv_page_bytes)]
+        with m.If(turned):
+            m.d.sync += [
+                parity.eq(~parity),
+                row.eq(row + rows),
+                position.eq(position + rows),
+            ]
+            with m.If(~more_rows):
+                m.d.sync += [head.eq(head + 1), head_query.eq(head_query + self.group_blocks)]
+        with m.If(at_segment):
+            m.d.sync += [head.eq(0), head_query.eq(0), head_end.eq(self.offset)]
+        with m.If(at_head):
+            m.d.sync += [
+                head_offset.eq(head_end),
+                head_end.eq(head_end + self.page_bytes_of_head),
+                left.eq(segment_rows),
+                row.eq(segment_row),
+                position.eq(segment_position),
+                next_query.eq(segment_query),
+            ]
         with m.FSM() as fsm:
+            m.d.sync += [
+                at_segment.eq(fsm.ongoing("READ")),
+                at_head.eq(at_segment | (turned & ~more_rows & more_heads)),
+            ]
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
             with m.State("IDLE"):
                 m.d.sync += [segment.eq(0), next_query.eq(0), parity.eq(0)]
@@ -137,33 +178,13 @@ class VisitNest(Component):
                 m.d.sync += segment_query.eq(next_query)  # segments are contiguous rows
                 m.next = "SEGMENT"
             with m.State("SEGMENT"):
-                m.d.sync += [
-                    segment_row.eq(entry.row),
-                    segment_rows.eq(entry.rows),
-                    segment_position.eq(entry.position),
-                    self.walk.p.table.eq(entry.table),
-                    self.walk.p.pages.eq(entry.pages),
-                    self.walk.p.owner.eq(entry.owner),
-                    head.eq(0),
-                    head_query.eq(0),
-                    head_end.eq(self.offset),
-                ]
                 m.next = "HEAD"
             with m.State("HEAD"):
-                m.d.sync += [
-                    head_offset.eq(head_end),
-                    head_end.eq(head_end + self.page_bytes_of_head),
-                    left.eq(segment_rows),
-                    row.eq(segment_row),
-                    position.eq(segment_position),
-                    next_query.eq(segment_query),
-                ]
                 m.next = "BATCH"
                 with m.If(segment_rows == 0):
                     m.d.sync += self.bad.eq(Operand.STEP)
                     m.next = "STUCK"
             with m.State("BATCH"):
-                m.d.sync += too_long.eq(head_end > model.kv_page_bytes)
                 m.d.sync += [rows.eq(0), query_rows.eq(0), query.eq(next_query)]
                 m.next = "COUNT"
             with m.State("COUNT"):
@@ -209,25 +230,18 @@ class VisitNest(Component):
                         last.eq(before_last == 1),
                     ]
                     with m.If(last):
-                        m.d.sync += [
-                            paging.eq(0),
-                            parity.eq(~parity),
-                            row.eq(row + rows),
-                            position.eq(position + rows),
-                        ]
-                        with m.If(more_rows):
-                            m.next = "BATCH"
-                        with m.Elif(more_heads):
-                            m.d.sync += [
-                                head.eq(head + 1),
-                                head_query.eq(head_query + self.group_blocks),
-                            ]
-                            m.next = "HEAD"
-                        with m.Elif(~ends):
-                            m.d.sync += segment.eq(segment + 1)
-                            m.next = "READ"
-                        with m.Else():
-                            m.next = "IDLE"
+                        m.d.sync += [paging.eq(0), turned.eq(1)]
+                        m.next = "TURN"
+            with m.State("TURN"):
+                with m.If(more_rows):
+                    m.next = "BATCH"
+                with m.Elif(more_heads):
+                    m.next = "HEAD"
+                with m.Elif(~ends):
+                    m.d.sync += segment.eq(segment + 1)
+                    m.next = "READ"
+                with m.Else():
+                    m.next = "IDLE"
             with m.State("STUCK"):
                 pass
         return m

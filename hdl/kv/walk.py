@@ -35,7 +35,7 @@ class PageWalk(Component):
     waiting
         Beats are on their way.
     idle
-        Nothing inside.
+        Nothing inside; comes a cycle late.
     fault
         KV_PAGE: index past the table (detail: the index) or page >= KV_PAGES (detail: the page);
         address of the table entry. KV_OWNER: another owner (detail: the page); address of the
@@ -190,8 +190,10 @@ class PageWalk(Component):
         left = Signal()
         m.d.comb += [
             entered.eq(self.request.valid & self.request.ready),
-            left.eq(self.pages.valid & self.pages.ready),
             self.idle.eq(inside == 0),
         ]
-        m.d.sync += inside.eq(inside + entered - left)
+        m.d.sync += [
+            left.eq(self.pages.valid & self.pages.ready),
+            inside.eq(inside + entered - left),
+        ]
         return m

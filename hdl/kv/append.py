@@ -55,7 +55,7 @@ class AppendWriter(Component):
     fault
         BAD_OPERAND, detail APPEND, PAGE_RANGE or APPEND_COUNT; no block is taken afterwards.
 
-    Throughput: 32 / port_bytes cycles a block, one more at the end of a head. Latency: 8 cycles to
+    Throughput: 32 / port_bytes cycles a block, one more at the end of a head. Latency: 9 cycles to
     the write request; ``quiet`` and ``complete`` come a cycle late.
     """
 
@@ -88,7 +88,7 @@ class AppendWriter(Component):
         # behind it have room for it. (Whether they have is a cycle old, but for what was taken.)
         stopped = self.fault.valid
         ready, accept = Signal(), Signal()
-        valid = Signal(4)
+        valid = Signal(5)
         inside = Signal(range(BLOCKS + 1))  # blocks that are taken and not written out
         left_behind = Signal()
         m.d.sync += [
@@ -121,93 +121,117 @@ class AppendWriter(Component):
         part = Signal(9)
         last_block = Signal()
         left = Signal(16)  # head-rows of the layer still to come
-        bad, bad1 = Signal(Operand), Signal(Operand)
+        none_left = Signal(init=1)  # it is 0
+        wrong, wrong1 = Signal(), Signal()
         token = self.frame.data.token
         m.d.comb += [
             self.frame.address.eq(self.append.p.row),
             part.eq(Cat(block.value, block.head)),
             last_block.eq(block.block + 1 == model.head_blocks),
         ]
-        with m.If(
+        m.d.comb += wrong.eq(
             (block.row >= self.rows)
             | (block.head >= model.kv_heads)
             | (block.block >= model.head_blocks)
-        ):
-            m.d.comb += bad.eq(Operand.APPEND)
-        with m.Elif(left == 0):
-            m.d.comb += bad.eq(Operand.APPEND_COUNT)
+        )
 
-        # Step 1
+        # Step 1: products with HEAD_BLOCKS, as two terms of two of its bits
         token1, last1 = Signal(5), Signal()
+        frame1 = Signal(ADDRESS_BITS)
+        base1 = Signal(33)
+        low, high = model.head_blocks[:2], model.head_blocks[2:]
+        part_low, part_high = Signal(11), Signal(11)
+        token_low, token_high = Signal(7), Signal(7)
+        block1 = Signal(4)
+        # Step 2
+        token2, last2 = Signal(5), Signal()
         frame = Signal(ADDRESS_BITS)
         base = Signal(33)
         part_blocks = Signal(13)
-        token_blocks, block1 = Signal(9), Signal(4)
-        # Step 2
-        last2 = Signal()
+        token_blocks, block2 = Signal(9), Signal(4)
+        # Step 3
+        last3 = Signal()
         region = Signal(ADDRESS_BITS)
         region_end = Signal(34)
         element_part = Signal(24)
         scale_part = Signal(24)
-        # Step 3
-        last3, inside_page = Signal(), Signal()
+        # Step 4
+        last4, inside_page = Signal(), Signal()
         element_address = Signal(ADDRESS_BITS)
         scale_address = Signal(ADDRESS_BITS)
 
         limit = Signal(range(-(1 << 15), 1 << 32))  # last byte offset at which a half may begin
+        past_page = Signal()
+        m.d.comb += past_page.eq(valid[4] & ~inside_page)
         m.d.sync += limit.eq(model.kv_page_bytes - ((model.head_blocks << 10) + BLOCK))
         m.d.sync += valid.eq(
             Cat(
                 accept,
                 valid[0] & ~stopped,
-                valid[1] & (bad1 == Operand.NONE) & ~stopped,
+                valid[1] & ~wrong1 & ~none_left & ~stopped,
                 valid[2] & ~stopped,
+                valid[3] & ~past_page & ~stopped,
             )
         )
         # (Each step's data under its own valid: a simulator skips what is idle.)
         with m.If(valid[0]):
             m.d.sync += [
-                bad1.eq(bad),
+                wrong1.eq(wrong),
                 token1.eq(token),
                 last1.eq(last_block),
-                frame.eq(self.frame.data.address),
-                base.eq(block.offset + (part << 5)),
-                part_blocks.eq(times(part, model.head_blocks)),
-                token_blocks.eq(times(token, model.head_blocks)),
+                frame1.eq(self.frame.data.address),
+                base1.eq(block.offset + (part << 5)),
+                part_low.eq(times(part, low)),
+                part_high.eq(times(part, high)),
+                token_low.eq(times(token, low)),
+                token_high.eq(times(token, high)),
                 block1.eq(block.block),
             ]
         with m.If(valid[1]):
             m.d.sync += [
+                token2.eq(token1),
                 last2.eq(last1),
-                region.eq(frame + base),
-                region_end.eq(base + (part_blocks << 10)),
-                element_part.eq(((part_blocks << 5) + token_blocks + block1) << 5),
-                scale_part.eq(((part_blocks + model.head_blocks) << 10) + token1),
+                frame.eq(frame1),
+                base.eq(base1),
+                part_blocks.eq(part_low + (part_high << 2)),
+                token_blocks.eq(token_low + (token_high << 2)),
+                block2.eq(block1),
             ]
         with m.If(valid[2]):
             m.d.sync += [
                 last3.eq(last2),
+                region.eq(frame + base),
+                region_end.eq(base + (part_blocks << 10)),
+                element_part.eq(((part_blocks << 5) + token_blocks + block2) << 5),
+                scale_part.eq(((part_blocks + model.head_blocks) << 10) + token2),
+            ]
+        with m.If(valid[3]):
+            m.d.sync += [
+                last4.eq(last3),
                 inside_page.eq(region_end <= limit),
                 element_address.eq(region + element_part),
                 scale_address.eq(region + scale_part),
             ]
         m.d.comb += [
-            places.i.valid.eq(valid[3] & inside_page & ~stopped),
+            places.i.valid.eq(valid[4] & inside_page),
             places.i.p.element.eq(element_address),
             places.i.p.scale.eq(scale_address),
-            places.i.p.last.eq(last3),
+            places.i.p.last.eq(last4),
         ]
-        with m.If(valid[0] & last_block):
-            m.d.sync += left.eq(left - 1)
+        with m.If(valid[1] & last1):
+            m.d.sync += [left.eq(left - 1), none_left.eq(left == 1)]
         with m.If(self.restart):
-            m.d.sync += left.eq(self.target)
+            m.d.sync += [left.eq(self.target), none_left.eq(self.target == 0)]
 
         fault = self.fault
         with m.If(~stopped):
-            with m.If(valid[3] & ~inside_page):
+            with m.If(past_page):
                 m.d.sync += [fault.valid.eq(1), fault.detail.eq(Operand.PAGE_RANGE)]
-            with m.Elif(valid[1] & (bad1 != Operand.NONE)):
-                m.d.sync += [fault.valid.eq(1), fault.detail.eq(bad1)]
+            with m.Elif(valid[1] & (wrong1 | none_left)):
+                m.d.sync += [
+                    fault.valid.eq(1),
+                    fault.detail.eq(Mux(wrong1, Operand.APPEND, Operand.APPEND_COUNT)),
+                ]
         m.d.comb += fault.cause.eq(Fault.BAD_OPERAND)
 
         # Write out: the elements, then at the head's end the scale. Request and data side by side,

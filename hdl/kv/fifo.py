@@ -3,7 +3,6 @@
 from amaranth import Module, Mux, Shape, Signal
 from amaranth.hdl import ShapeCastable
 from amaranth.lib import stream
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
 
@@ -25,7 +24,7 @@ class StreamFIFO(Component):
     Members
     -------
     i, o
-        The two ends. Without ``block_memory`` ``i.ready`` and ``o.valid`` are registers.
+        The two ends; ``i.ready`` and ``o.valid`` are registers.
     level
         Transfers inside.
     """
@@ -49,49 +48,43 @@ class StreamFIFO(Component):
         m.d.comb += self.o.payload.eq(
             self._shape(out) if isinstance(self._shape, ShapeCastable) else out
         )
-        if self._block_memory:
-            m.submodules.fifo = fifo = SyncFIFOBuffered(width=width, depth=self._depth)
-            m.d.comb += [
-                fifo.w_data.eq(self.i.payload),
-                fifo.w_en.eq(self.i.valid),
-                self.i.ready.eq(fifo.w_rdy),
-                out.eq(fifo.r_data),
-                self.o.valid.eq(fifo.r_rdy),
-                fifo.r_en.eq(self.o.ready),
-                self.level.eq(fifo.level),
-            ]
-            return m
-
-        # One place more than the depth: what is offered to a full FIFO is written there, so that
-        # the enable of a wide memory is nobody's decision but the sender's.
-        places = self._depth + 1
-        m.submodules.storage = storage = Memory(shape=width, depth=places, init=[])
-        store, load = storage.write_port(), storage.read_port(domain="comb")
+        # One place more than is used: what is offered to a full FIFO is written there, so that the
+        # enable of a wide memory is nobody's decision but the sender's.
+        holds = self._depth - self._block_memory
+        m.submodules.storage = storage = Memory(
+            shape=width, depth=holds + 1, init=[], attrs={"no_rw_check": 1}
+        )
+        store = storage.write_port()
+        load = storage.read_port(domain="sync" if self._block_memory else "comb")
         room = Signal(init=1)
         some = Signal()
         give, take = Signal(), Signal()
+        inside = Signal(range(holds + 1))
         m.d.comb += [
             self.i.ready.eq(room),
-            self.o.valid.eq(some),
             give.eq(self.i.valid & room),
-            take.eq(self.o.ready & some),
             store.en.eq(self.i.valid),
             store.data.eq(self.i.payload),
             out.eq(load.data),
         ]
+        if self._block_memory:
+            m.d.comb += [
+                take.eq(some & (~self.o.valid | self.o.ready)),
+                load.en.eq(take),
+                self.level.eq(inside + self.o.valid),
+            ]
+            m.d.sync += self.o.valid.eq(take | (self.o.valid & ~self.o.ready))
+        else:
+            m.d.comb += [
+                self.o.valid.eq(some),
+                take.eq(some & self.o.ready),
+                self.level.eq(inside),
+            ]
         for port, moves in ((store, give), (load, take)):
             with m.If(moves):
-                m.d.sync += port.addr.eq(Mux(port.addr == places - 1, 0, port.addr + 1))
+                m.d.sync += port.addr.eq(Mux(port.addr == holds, 0, port.addr + 1))
         with m.If(give & ~take):
-            m.d.sync += [
-                self.level.eq(self.level + 1),
-                some.eq(1),
-                room.eq(self.level != self._depth - 1),
-            ]
+            m.d.sync += [inside.eq(inside + 1), some.eq(1), room.eq(inside != holds - 1)]
         with m.If(take & ~give):
-            m.d.sync += [
-                self.level.eq(self.level - 1),
-                some.eq(self.level != 1),
-                room.eq(1),
-            ]
+            m.d.sync += [inside.eq(inside - 1), some.eq(inside != 1), room.eq(1)]
         return m

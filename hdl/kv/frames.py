@@ -1,6 +1,7 @@
 """PREPARE: where every row of the step is appended."""
 
 from amaranth import Module, Mux, Signal
+from amaranth.hdl import Assert
 from amaranth.lib import stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
@@ -84,12 +85,49 @@ class RowFrames(Component):
             fill_in.p.token.eq(token),
             fill_in.p.end.eq(last_segment & last_page),
         ]
-        room = PAGE_TOKENS - token
+        free = PAGE_TOKENS - token
         m.d.sync += [
-            here.eq(Mux(left < room, left, room)),
-            last_page.eq(left <= room),
+            here.eq(Mux(left < free, left, free)),
+            last_page.eq(left <= free),
         ]
-        with m.FSM():
+        # (The entry stands as long as its segment.)
+        m.d.sync += [
+            walk.p.table.eq(entry.table),
+            walk.p.pages.eq(entry.pages),
+            walk.p.owner.eq(entry.owner),
+        ]
+        # A page, every other cycle at the most: whether there is room for it, here and in the walk,
+        # is a cycle old. The states TAKE and PAGE as registers of their own.
+        at_take, at_page, room = Signal(), Signal(), Signal()
+        m.d.sync += room.eq(fill_in.ready & walk.ready & ~issue)
+        m.d.comb += [
+            issue.eq(at_page & room),
+            walk.valid.eq(issue),
+            fill_in.valid.eq(issue),
+        ]
+        with m.If(issue):
+            m.d.sync += [
+                row.eq(row + here),
+                left.eq(left - here),
+                token.eq(0),
+                walk.p.index.eq(walk.p.index + 1),
+            ]
+        with m.If(at_take):
+            m.d.sync += [
+                row.eq(entry.row),
+                left.eq(entry.rows),
+                token.eq(entry.position[:5]),
+                walk.p.index.eq(entry.position >> 5),
+            ]
+        with m.If(issue):
+            m.d.sync += Assert(walk.ready)
+        with m.FSM() as fsm:
+            m.d.sync += [
+                at_take.eq(fsm.ongoing("READ")),
+                at_page.eq(
+                    (fsm.ongoing("ROWS") & (left != 0)) | fsm.ongoing("NEXT") | (at_page & ~issue)
+                ),
+            ]
             with m.State("IDLE"):
                 m.d.sync += segment.eq(0)
                 with m.If(self.start):
@@ -97,15 +135,6 @@ class RowFrames(Component):
             with m.State("READ"):
                 m.next = "TAKE"
             with m.State("TAKE"):
-                m.d.sync += [
-                    row.eq(entry.row),
-                    left.eq(entry.rows),
-                    token.eq(entry.position[:5]),
-                    walk.p.index.eq(entry.position >> 5),
-                    walk.p.table.eq(entry.table),
-                    walk.p.pages.eq(entry.pages),
-                    walk.p.owner.eq(entry.owner),
-                ]
                 m.next = "ROWS"
             with m.State("ROWS"):
                 m.next = "PAGE"
@@ -115,18 +144,7 @@ class RowFrames(Component):
             with m.State("NEXT"):
                 m.next = "PAGE"
             with m.State("PAGE"):
-                m.d.comb += [
-                    walk.valid.eq(fill_in.ready),
-                    issue.eq(walk.valid & walk.ready),
-                    fill_in.valid.eq(issue),
-                ]
                 with m.If(issue):
-                    m.d.sync += [
-                        row.eq(row + here),
-                        left.eq(left - here),
-                        token.eq(0),
-                        walk.p.index.eq(walk.p.index + 1),
-                    ]
                     m.next = "NEXT"
                     with m.If(last_page):
                         m.d.sync += segment.eq(segment + 1)

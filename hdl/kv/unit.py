@@ -294,14 +294,20 @@ class KVUnit(Component):
         return m
 
     def _faults(self, m, bad, illegal, nest_bad, empty_segment, reports, index):
-        """The first fault found is held."""
+        """The first fault found is held. Told a cycle late; its details stand."""
         fault = self.fault
+
+        def late(flag):
+            seen = Signal()
+            m.d.sync += seen.eq(flag)
+            return seen
+
         with m.If(~fault.valid):
             m.d.sync += [fault.index.eq(index), fault.address.eq(0)]
-            with m.If(illegal):
+            with m.If(late(illegal)):
                 m.d.sync += [fault.valid.eq(1), fault.cause.eq(Fault.ILLEGAL_INSTRUCTION)]
             for report in reports:
-                with m.If(report.valid):
+                with m.If(late(report.valid)):
                     m.d.sync += [
                         fault.valid.eq(1),
                         fault.cause.eq(report.cause),
@@ -309,13 +315,13 @@ class KVUnit(Component):
                         fault.address.eq(report.address),
                     ]
             for operand in (bad, nest_bad):
-                with m.If(operand != Operand.NONE):
+                with m.If(late(operand != Operand.NONE)):
                     m.d.sync += [
                         fault.valid.eq(1),
                         fault.cause.eq(Fault.BAD_OPERAND),
                         fault.detail.eq(operand),
                     ]
-            with m.If(empty_segment):
+            with m.If(late(empty_segment)):
                 m.d.sync += [
                     fault.valid.eq(1),
                     fault.cause.eq(Fault.BAD_OPERAND),

@@ -121,16 +121,19 @@ class VisitNest(Component):
             more_heads.eq(~last_head),
             ends.eq((left == 0) & last_head & last_segment),
         ]
-        # Visits, every third cycle at the most: whether there is room is a cycle old.
+        # Visits, every third cycle at the most: whether there is room, here and in the walk, is a
+        # cycle old.
         m.d.sync += [
-            room.eq(self.records.ready & ~issue & ~self.records.valid),
+            room.eq(self.records.ready & self.walk.ready & ~issue & ~self.records.valid),
             self.records.valid.eq(issue),
             self.records.p.eq(record),
         ]
         m.d.comb += [
-            self.walk.valid.eq(paging & room),
-            issue.eq(paging & room & self.walk.ready),
+            issue.eq(paging & room),
+            self.walk.valid.eq(issue),
         ]
+        with m.If(issue):
+            m.d.sync += Assert(self.walk.ready)
         with m.If(self.records.valid):
             m.d.sync += Assert(self.records.ready)
         # The entry stands as long as its segment (the last visit is out when `segment` goes on).

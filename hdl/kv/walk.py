@@ -157,20 +157,26 @@ class PageWalk(Component):
         m.submodules.kinds = kinds = StreamFIFO(1, 2 * depth)
         read = self.memory.request
         beat = self.memory.data
+        arrived = Signal(self._config.port_bits)
+        chosen = Signal()
         m.d.comb += [
             read.p.beats.eq(1),
             owners.read.ready.eq(~read.valid),
             entries.read.ready.eq(~read.valid & ~owners.read.valid),
-            kinds.i.valid.eq(~read.valid & (owners.read.valid | entries.read.valid)),
-            kinds.i.payload.eq(owners.read.valid),
+            chosen.eq(~read.valid & (owners.read.valid | entries.read.valid)),
             kinds.o.ready.eq(beat.valid),
-            owners.arrive.eq(beat.valid & kinds.o.payload),
-            entries.arrive.eq(beat.valid & ~kinds.o.payload),
-            owners.beat.eq(beat.payload),
-            entries.beat.eq(beat.payload),
+            owners.beat.eq(arrived),
+            entries.beat.eq(arrived),
             self.waiting.eq(kinds.o.valid),
         ]
-        with m.If(kinds.i.valid):
+        m.d.sync += [
+            kinds.i.valid.eq(chosen),  # (as soon as the request itself)
+            kinds.i.payload.eq(owners.read.valid),
+            owners.arrive.eq(beat.valid & kinds.o.payload),
+            entries.arrive.eq(beat.valid & ~kinds.o.payload),
+            arrived.eq(beat.payload),
+        ]
+        with m.If(chosen):
             m.d.sync += [
                 read.valid.eq(1),
                 read.p.address.eq(

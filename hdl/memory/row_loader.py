@@ -50,7 +50,7 @@ class RowLoader(wiring.Component):
     row_write, constant_write : Out(stream({address, data}))
         Words for the memories; ``address`` in words.
 
-    Throughput: a beat a cycle. Latency: 6 cycles from instruction to its check, 6 more a row to its
+    Throughput: a beat a cycle. Latency: 6 cycles from instruction to its check, 7 more a row to its
     first request (hidden behind the data of the row before), and half a cycle for each bit of
     ``blocks`` in both.
     """
@@ -102,8 +102,11 @@ class RowLoader(wiring.Component):
         room = Signal(range(depth_beats + 1), init=depth_beats)
         size = Signal(range(config.burst_beats + 1))  # of the next request
         last = Signal()  # it is the row's last
-        asking, asked_last, beat = Signal(), Signal(), self.memory.data.valid
+        fits, reserve, asking, asked_last = Signal(), Signal(), Signal(), Signal()
         request = self.memory.request
+        # Beats come from afar: they are registered first.
+        beat, payload = Signal(), Signal(config.port_bits, reset_less=True)
+        m.d.sync += [beat.eq(self.memory.data.valid), payload.eq(self.memory.data.payload)]
 
         job_layout = data.StructLayout(
             {
@@ -150,6 +153,8 @@ class RowLoader(wiring.Component):
             outside.eq(end > Mux(is_constants, config.constant_blocks, config.row_blocks)),
             empty.eq((word.blocks == 0) | (number == 0)),
             beyond.eq(address[40:].any()),
+            fits.eq(room >= size),
+            reserve.eq(0),
         ]
 
         def multiply(factor):
@@ -237,15 +242,17 @@ class RowLoader(wiring.Component):
                 m.next = "FIRST"
             with m.State("FIRST"):  # size
                 m.d.comb += computing.eq(1)
-                m.next = "ROOM"
+                m.next = "FIT"
             with m.State("NEXT"):
+                m.next = "FIT"
+            with m.State("FIT"):
                 m.next = "ROOM"
             with m.State("ROOM"):
                 m.d.sync += [request.payload.beats.eq(size), asked_last.eq(last)]
                 with m.If(beyond):
                     fail(Fault.BAD_ADDRESS)
-                with m.Elif(room >= size):
-                    m.d.sync += request.valid.eq(1)
+                with m.Elif(fits):
+                    m.d.sync += [request.valid.eq(1), reserve.eq(1)]
                     m.next = "ASK"
             with m.State("ASK"):
                 asked = request.payload.beats
@@ -272,7 +279,7 @@ class RowLoader(wiring.Component):
         part = Signal(range(max(word_beats, 2)))
         partial = Signal(config.word_bits)  # the newest beat highest
         m.d.comb += [
-            words.w_data.eq(Cat(partial, self.memory.data.payload)[config.port_bits :]),
+            words.w_data.eq(Cat(partial, payload)[config.port_bits :]),
             words.w_en.eq(beat & (part == word_beats - 1)),
         ]
         with m.If(beat):
@@ -339,8 +346,10 @@ class RowLoader(wiring.Component):
         # Room and status -------------------------------------------------------------------
         outstanding = Signal(range(depth_beats + 1))
         owed = Signal()  # it is not 0
+        freed = Signal()
         m.d.sync += [
-            room.eq(room + Mux(taken, word_beats, 0) - Mux(asking, request.payload.beats, 0)),
+            freed.eq(taken),
+            room.eq(room + Mux(freed, word_beats, 0) - Mux(reserve, request.payload.beats, 0)),
             outstanding.eq(outstanding + Mux(asking, request.payload.beats, 0) - beat),
             owed.eq(asking | (outstanding > 1) | (owed & ~beat)),
         ]

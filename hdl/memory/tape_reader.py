@@ -44,8 +44,8 @@ class TapeReader(wiring.Component):
     left : Out(1)
         Something is still to be read or taken.
 
-    Latency: from instruction taken to the first request 3 cycles, from one request to the next 3;
-    from a beat to its stream 2.
+    Latency: from instruction taken to the first request 4 cycles, from one request to the next 4;
+    from a beat to its stream 3.
 
     Raises ``ValueError`` if ``config.tape_beats`` does not hold the elements of two block tiles.
     """
@@ -88,8 +88,11 @@ class TapeReader(wiring.Component):
         allowance = Signal(range(window + 1), init=window)  # beats that may be asked
         size = Signal(range(config.burst_beats + 1))  # of the next request
         asked, asked_last = Signal.like(size), Signal()  # of the one that is asked for
-        asking, beat = Signal(), self.memory.data.valid
+        room, reserve, asking = Signal(), Signal(), Signal()
         request = self.memory.request
+        # Beats come from afar: they are registered first.
+        beat, payload = Signal(), Signal(config.port_bits, reset_less=True)
+        m.d.sync += [beat.eq(self.memory.data.valid), payload.eq(self.memory.data.payload)]
 
         receipt = data.StructLayout({"tiles": 32, "signal": word.signal.shape()})
         m.submodules.receipts = receipts = SyncFIFO(width=receipt.size, depth=INSTRUCTIONS)
@@ -103,15 +106,21 @@ class TapeReader(wiring.Component):
             ]
             m.next = "FAULT"
 
-        # A request in steps: its size, whether there is room, and out. Sizes lead up to the next
-        # multiple of a burst where that is a power of two: from there on bursts are aligned.
+        # A request in steps: its size, whether there is room (of a cycle ago), and out. Sizes lead
+        # up to the next multiple of a burst where that is a power of two: from there on bursts are
+        # aligned.
         most = config.burst_beats
         if config.burst_beats & (config.burst_beats - 1) == 0:
             most = config.burst_beats - address[shift : shift + ceil_log2(config.burst_beats)]
         last = Signal()  # request of the instruction
         incoming = layout(self.instruction.payload.word)
         illegal, empty, odd = Signal(), Signal(), Signal()
-        m.d.sync += [size.eq(Mux(beats < most, beats, most)), last.eq(beats <= most)]
+        m.d.sync += [
+            size.eq(Mux(beats < most, beats, most)),
+            last.eq(beats <= most),
+            room.eq(allowance >= size),
+            reserve.eq(0),
+        ]
         m.d.comb += [
             request.payload.address.eq(address),
             request.payload.beats.eq(asked),
@@ -147,14 +156,16 @@ class TapeReader(wiring.Component):
                     fail(Fault.BAD_ADDRESS)
                 with m.Elif(receipts.w_rdy & self.semaphore.wait_ready):
                     m.d.comb += receipts.w_en.eq(1)
-                    m.next = "ROOM"
+                    m.next = "FIT"
             with m.State("SIZE"):
+                m.next = "FIT"
+            with m.State("FIT"):
                 m.next = "ROOM"
             with m.State("ROOM"):
                 m.d.comb += waits_for_room.eq(1)
                 m.d.sync += [asked.eq(size), asked_last.eq(last)]
-                with m.If(allowance >= size):
-                    m.d.sync += request.valid.eq(1)
+                with m.If(room):
+                    m.d.sync += [request.valid.eq(1), reserve.eq(1)]
                     m.next = "ASK"
             with m.State("ASK"):
                 m.d.comb += asking.eq(request.ready)
@@ -177,36 +188,46 @@ class TapeReader(wiring.Component):
         )
         m.submodules.scales = scales = SyncFIFOBuffered(width=8 * config.cols, depth=self.tiles)
         place = Signal(range(period))
-        is_scale, tile_end = Signal(), Signal()
+        following_place = Signal.like(place)
+        # The next beat: a scale, a row of scales' last, a block tile's last
+        is_scale, row_end = Signal(init=1), Signal(init=config.row_beats == 1)
+        at_end, tile_end = Signal(), Signal()
         row = Signal(8 * config.cols)  # scales so far, the newest beat highest
         m.d.comb += [
-            is_scale.eq(place < config.row_beats),
-            tile_end.eq(beat & (place == period - 1)),
-            elements.w_data.eq(self.memory.data.payload),
+            following_place.eq(Mux(at_end, 0, place + 1)),
+            tile_end.eq(beat & at_end),
+            elements.w_data.eq(payload),
             elements.w_en.eq(beat & ~is_scale),
-            scales.w_data.eq(Cat(row, self.memory.data.payload)[config.port_bits :]),
-            scales.w_en.eq(beat & (place == config.row_beats - 1)),
+            scales.w_data.eq(Cat(row, payload)[config.port_bits :]),
+            scales.w_en.eq(beat & row_end),
         ]
         with m.If(beat):
             m.d.sync += [
                 Assert(elements.w_rdy | is_scale, "tape element FIFO overflow"),
                 Assert(scales.w_rdy | ~scales.w_en, "tape scale FIFO overflow"),
-                place.eq(Mux(tile_end, 0, place + 1)),
+                place.eq(following_place),
+                is_scale.eq(following_place < config.row_beats),
+                row_end.eq(following_place == config.row_beats - 1),
+                at_end.eq(following_place == period - 1),
             ]
             with m.If(is_scale):
                 m.d.sync += row.eq(scales.w_data)
 
         # The oldest instruction is complete with its last tile. (Compared while the tile comes:
-        # that takes longer than the three cycles this does.)
+        # that takes longer than the four cycles this does.)
         arrived, following = Signal(32), Signal(32)
-        complete = Signal()
+        complete, finish = Signal(), Signal()
         oldest = data.View(receipt, receipts.r_data)
-        m.d.sync += [following.eq(arrived + 1), complete.eq(following == oldest.tiles)]
+        m.d.sync += [
+            following.eq(arrived + 1),
+            complete.eq(following == oldest.tiles),
+            finish.eq(tile_end & complete),
+        ]
         with m.If(tile_end):
-            m.d.sync += arrived.eq(following)
-            with m.If(complete):
-                m.d.sync += arrived.eq(0)
-                m.d.comb += [receipts.r_en.eq(1), self.semaphore.signal.eq(oldest.signal)]
+            m.d.sync += arrived.eq(Mux(complete, 0, following))
+        m.d.comb += receipts.r_en.eq(finish)
+        with m.If(finish):
+            m.d.comb += self.semaphore.signal.eq(oldest.signal)
 
         # Output ----------------------------------------------------------------------------
         element_taken, scale_taken = Signal(), Signal()
@@ -223,7 +244,7 @@ class TapeReader(wiring.Component):
 
         # Allowance: a tile's beats come back when its elements and its scales are taken --------
         eaten = Signal(range(self.element_beats))  # element beats taken of the present tile
-        elements_done, release = Signal(), Signal()
+        elements_done, release, released = Signal(), Signal(), Signal()
         ahead = Signal(range(-self.tiles, self.tiles + 1))  # tiles of elements less words of scales
         m.d.comb += elements_done.eq(element_taken & (eaten == self.element_beats - 1))
         with m.If(element_taken):
@@ -236,8 +257,11 @@ class TapeReader(wiring.Component):
         with m.Elif(scale_taken):
             m.d.comb += release.eq(ahead > 0)
             m.d.sync += ahead.eq(ahead - 1)
-        m.d.sync += allowance.eq(allowance + Mux(release, period, 0) - Mux(asking, asked, 0))
-        with m.If(asking):
+        m.d.sync += [
+            released.eq(release),
+            allowance.eq(allowance + Mux(released, period, 0) - Mux(reserve, asked, 0)),
+        ]
+        with m.If(reserve):
             m.d.sync += Assert(allowance >= asked)
 
         # Status ----------------------------------------------------------------------------

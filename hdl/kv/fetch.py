@@ -32,7 +32,7 @@ class PageFetch(Component):
     memory
         Reads of up to 256 beats.
     write
-        To :class:`~hdl.kv.slots.PageSlots`; two cycles after the beat at the most.
+        To :class:`~hdl.kv.slots.PageSlots`; three cycles after the beat at the most.
     visits
         Visits whose slot is filled, readable from this cycle.
     slot_release
@@ -132,7 +132,9 @@ class PageFetch(Component):
             ]
 
         # Take the beats: K elements, K scales, V elements, V scales.
-        beat = self.memory.data
+        # They come from afar: they are registered first.
+        beat, payload = Signal(), Signal(config.port_bits, reset_less=True)
+        m.d.sync += [beat.eq(self.memory.data.valid), payload.eq(self.memory.data.payload)]
         scales = Signal()
         value = Signal()
         fill_slot = Signal(range(slots))
@@ -141,19 +143,19 @@ class PageFetch(Component):
         part_end = Signal()
         page_end = Signal()
         m.d.comb += [
-            part_end.eq(beat.valid & at_last),
+            part_end.eq(beat & at_last),
             page_end.eq(part_end & scales & value),
         ]
-        m.d.sync += self.write.elements.eq(beat.valid & ~scales)
+        m.d.sync += self.write.elements.eq(beat & ~scales)
         lanes = [count[: (scale_beats - 1).bit_length()] == i for i in range(scale_beats)]
         for enables, half in ((self.write.key_scales, ~value), (self.write.value_scales, value)):
-            m.d.sync += enables.eq(Cat(lanes) & (beat.valid & scales & half).replicate(scale_beats))
-        with m.If(beat.valid):
+            m.d.sync += enables.eq(Cat(lanes) & (beat & scales & half).replicate(scale_beats))
+        with m.If(beat):
             m.d.sync += [
                 self.write.value.eq(value),
                 self.write.slot.eq(fill_slot),
                 self.write.beat.eq(count),
-                self.write.data.eq(beat.payload),
+                self.write.data.eq(payload),
                 count.eq(count + 1),
                 at_last.eq(count == Mux(scales, max(scale_beats - 2, 0), before_last)),
             ]
@@ -181,7 +183,7 @@ class PageFetch(Component):
             self.expecting.eq(expected != 0),
             self.idle.eq(~(take | summing | request.valid) & ~coming.o.valid),
         ]
-        with m.If(beat.valid):
+        with m.If(beat):
             m.d.sync += Assert(expected != 0)
         with m.If(self.visits.valid):
             m.d.sync += Assert(coming.o.valid)

@@ -85,7 +85,7 @@ class RowFrames(Component):
             fill_in.p.token.eq(token),
             fill_in.p.end.eq(last_segment & last_page),
         ]
-        free = PAGE_TOKENS - token
+        free = Signal(range(PAGE_TOKENS + 1))  # places in the page from `token` on
         m.d.sync += [
             here.eq(Mux(left < free, left, free)),
             last_page.eq(left <= free),
@@ -110,6 +110,7 @@ class RowFrames(Component):
                 row.eq(row + here),
                 left.eq(left - here),
                 token.eq(0),
+                free.eq(PAGE_TOKENS),
                 walk.p.index.eq(walk.p.index + 1),
             ]
         with m.If(at_take):
@@ -117,6 +118,7 @@ class RowFrames(Component):
                 row.eq(entry.row),
                 left.eq(entry.rows),
                 token.eq(entry.position[:5]),
+                free.eq(PAGE_TOKENS - entry.position[:5]),
                 walk.p.index.eq(entry.position >> 5),
             ]
         with m.If(issue):

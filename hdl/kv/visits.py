@@ -94,6 +94,7 @@ class VisitNest(Component):
         parity = Signal()
 
         too_long = Signal()
+        final_row = Signal()  # of the batch
         last_segment = Signal()
         last_head = Signal()
         more_rows, more_heads, ends = Signal(), Signal(), Signal()  # behind this batch
@@ -188,6 +189,7 @@ class VisitNest(Component):
                     m.d.sync += self.bad.eq(Operand.STEP)
                     m.next = "STUCK"
             with m.State("BATCH"):
+                m.d.sync += final_row.eq((left == 1) | (model.batch_rows == 1))
                 m.d.sync += [rows.eq(0), query_rows.eq(0), query.eq(next_query)]
                 m.next = "COUNT"
             with m.State("COUNT"):
@@ -197,7 +199,8 @@ class VisitNest(Component):
                     next_query.eq(next_query + model.query_stride),
                     left.eq(left - 1),
                 ]
-                with m.If((left == 1) | (rows + 1 == model.batch_rows)):
+                m.d.sync += final_row.eq((left == 2) | (rows + 2 == model.batch_rows))
+                with m.If(final_row):
                     m.next = "RANGE"
                 with m.If(too_long):
                     m.d.sync += self.bad.eq(Operand.PAGE_RANGE)

@@ -91,19 +91,24 @@ class PageWalk(Component):
             ]
         m.d.comb += [ask.p.address.eq(entry_address), ask.p.note.address.eq(entry_address)]
 
-        # 2. The entry is a page that exists, and the address of its owner.
+        # 2. The entry is a page that exists (compared in one cycle, used in the next), and the
+        # address of its owner.
         entry = entries.reply
         own = owners.request
-        m.d.comb += entry.ready.eq(~own.valid)
+        compared, outside = Signal(), Signal()
+        m.d.comb += entry.ready.eq(compared & ~own.valid)
+        m.d.sync += [
+            compared.eq(entry.valid & ~entry.ready),
+            outside.eq(entry.p.word >= self.model.kv_pages),
+        ]
         with m.If(own.ready):
             m.d.sync += own.valid.eq(0)
-        with m.If(entry.ready):
+        with m.If(~own.valid):
             note = entry.p.note
-            outside = entry.p.word >= self.model.kv_pages
             bad = note.bad | outside
             owner_address = self.model.kv_owners + (entry.p.word[:24] << 2)
             m.d.sync += [
-                own.valid.eq(entry.valid),
+                own.valid.eq(compared),
                 own.p.skip.eq(bad),
                 own.p.address.eq(owner_address),
                 own.p.note.address.eq(Mux(bad, note.address, owner_address)),

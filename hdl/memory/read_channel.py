@@ -130,14 +130,12 @@ class ReadChannel(wiring.Component):
             axi.arburst.eq(BURST_INCR),
             axi.arcache.eq(CACHE),
         ]
-        with m.If(free & burst.valid):
+        with m.If(~axi.arvalid | axi.arready):
             m.d.sync += [
-                axi.arvalid.eq(1),
+                axi.arvalid.eq(free & burst.valid),
                 axi.araddr.eq(burst.payload.address),
                 axi.arlen.eq(burst.payload.beats - 1),
             ]
-        with m.Elif(axi.arready):
-            m.d.sync += axi.arvalid.eq(0)
 
         # Beats: to the client at the head of the route, registered once.
         valid, failed = Signal(), Signal()

@@ -129,13 +129,11 @@ class RowLoader(wiring.Component):
         ]
 
         def fail(cause):
-            m.d.sync += [
-                self.fault.valid.eq(1),
-                self.fault.cause.eq(cause),
-                self.fault.address.eq(address),
-                self.fault.index.eq(index),
-            ]
+            m.d.sync += [self.fault.valid.eq(1), self.fault.cause.eq(cause)]
             m.next = "FAULT"
+
+        with m.If(~self.fault.valid):
+            m.d.sync += [self.fault.address.eq(address), self.fault.index.eq(index)]
 
         end = Signal(range(1 << 37))  # one past the last block written
         is_constants = word.target == Target.CONSTANTS
@@ -297,7 +295,7 @@ class RowLoader(wiring.Component):
         word_of_row = Signal(16 + ceil_log2(config.block_words))
         rows_left = Signal.like(number)
         last_word, last_row = Signal(), Signal()  # of the row, of the instruction
-        taken, finish = Signal(), Signal()
+        taken, finish, finished = Signal(), Signal(), Signal()  # the last: a cycle late
         for which, port in (
             (Target.ROWS, self.row_write),
             (Target.CONSTANTS, self.constant_write),
@@ -329,10 +327,13 @@ class RowLoader(wiring.Component):
                     rows_left.eq(rows_left - 1),
                     last_row.eq(rows_left == 2),
                 ]
+        m.d.sync += finished.eq(finish)
+        m.d.comb += jobs.r_en.eq(finished)
+        with m.If(finished):
+            m.d.comb += self.semaphore.signal.eq(work.signal)
         with m.If(finish):
             m.d.sync += running.eq(0)
-            m.d.comb += [jobs.r_en.eq(1), self.semaphore.signal.eq(work.signal)]
-        with m.Elif(~running & jobs.r_rdy):
+        with m.Elif(~running & ~finished & jobs.r_rdy):
             m.d.sync += [
                 running.eq(1),
                 target.eq(work.target),
@@ -361,7 +362,7 @@ class RowLoader(wiring.Component):
             self.activity.busy.eq(active & (busy | (~blocked & computing & ~owed))),
             self.activity.blocked.eq(active & ~busy & blocked),
             self.activity.starved.eq(active & ~self.activity.busy & ~self.activity.blocked),
-            self.activity.finished.eq(finish),
+            self.activity.finished.eq(finished),
             self.activity.cause.eq(Cause.PIPELINE),
         ]
         with m.If(self.activity.blocked):

@@ -102,13 +102,13 @@ class BurstSplitter(wiring.Component):
             taken.eq(self.o_burst.valid & self.o_burst.ready),
         ]
 
-        with m.If(~busy), m.If(self.i_request.valid):
-            m.d.sync += [
-                Assert(self.i_request.payload.beats != 0),
-                Assert(self.i_request.payload.beats <= 256),
-                request.eq(self.i_request.payload),
-                busy.eq(1),
-            ]
+        with m.If(~busy):
+            m.d.sync += [request.eq(self.i_request.payload), busy.eq(self.i_request.valid)]
+            with m.If(self.i_request.valid):
+                m.d.sync += [
+                    Assert(self.i_request.payload.beats != 0),
+                    Assert(self.i_request.payload.beats <= 256),
+                ]
         with m.Elif(~placed):
             m.d.sync += [
                 most.eq(Mux(near, page_beats - place, config.burst_beats)),

@@ -98,13 +98,11 @@ class TapeReader(wiring.Component):
         m.submodules.receipts = receipts = SyncFIFO(width=receipt.size, depth=INSTRUCTIONS)
 
         def fail(cause):
-            m.d.sync += [
-                self.fault.valid.eq(1),
-                self.fault.cause.eq(cause),
-                self.fault.address.eq(word.address),
-                self.fault.index.eq(index),
-            ]
+            m.d.sync += [self.fault.valid.eq(1), self.fault.cause.eq(cause)]
             m.next = "FAULT"
+
+        with m.If(~self.fault.valid):
+            m.d.sync += [self.fault.address.eq(word.address), self.fault.index.eq(index)]
 
         # A request in steps: its size, whether there is room (of a cycle ago), and out. Sizes lead
         # up to the next multiple of a burst where that is a power of two: from there on bursts are

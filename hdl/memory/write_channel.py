@@ -126,14 +126,12 @@ class WriteChannel(wiring.Component):
             axi.awburst.eq(BURST_INCR),
             axi.awcache.eq(CACHE),
         ]
-        with m.If(issue):
+        with m.If(~axi.awvalid | axi.awready):
             m.d.sync += [
-                axi.awvalid.eq(1),
+                axi.awvalid.eq(issue),
                 axi.awaddr.eq(burst.payload.address),
                 axi.awlen.eq(burst.payload.beats - 1),
             ]
-        with m.Elif(axi.awready):
-            m.d.sync += axi.awvalid.eq(0)
 
         # Beats of the burst in hand, from its client or, after an abort, from nowhere.
         left = Signal(9)  # beats of the burst still to take

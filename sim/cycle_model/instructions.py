@@ -14,14 +14,14 @@ __all__ = ["HANDLERS"]
 
 _CONSTANT = LoadSource.CONSTANT.value
 
-_LOAD_TO_ASK = 10
-"""hdl/memory/row_loader.py: SIZE, SUM, LIMIT, CHECK, LOOKUP, INDEX, MULTIPLY, ADDRESS, FIRST, ROOM,
-beside the multiplication in SIZE and MULTIPLY."""
+_LOAD_TO_ASK = 11
+"""hdl/memory/row_loader.py: SIZE, SUM, LIMIT, CHECK, LOOKUP, INDEX, MULTIPLY, ADDRESS, FIRST, FIT,
+ROOM, beside the multiplication in SIZE and MULTIPLY."""
 
-_LOAD_ROW = 8
+_LOAD_ROW = 9
 """The same: from a row's last request to the next row's first."""
 
-_LOAD_DONE = 3
+_LOAD_DONE = 5
 """From a beat at the loader to the end of its word's write."""
 
 _WORD_TO_WRITER = 4
@@ -32,11 +32,11 @@ def _tape(chip: Chip, v: Operands, offered: float) -> None:
     taken = max(offered, chip.tape_taken)
     granted = chip.granted(taken + 1, v["wait"])
     chip.taken[Unit.TAPE].append(taken)
-    chip.tape_taken = taken + 5
+    chip.tape_taken = taken + 6
     if chip.line.started == float("inf"):
-        chip.line.start(granted + 2)
+        chip.line.start(granted + 3)
     else:
-        chip.line.go_on(chip.tape_told, granted + 2)
+        chip.line.go_on(chip.tape_told, granted + 3)
     chip.tape_told += v["block_tiles"] * chip.machine.period
 
 
@@ -57,14 +57,14 @@ def _load(chip: Chip, v: Operands, offered: float) -> None:
     freed = 0
     for row in range(rows):
         if row:
-            ask += _LOAD_ROW + multiply - 3
+            ask += _LOAD_ROW + multiply - 4
         left = row_beats
         while left > 0:
             size = min(left, burst)
             while room < size:
                 need = min(size - room, sizes[freed])
                 sizes[freed] -= need
-                ask = max(ask, ends[freed] - sizes[freed] * chip.line.beat + 1)
+                ask = max(ask, ends[freed] - sizes[freed] * chip.line.beat + 2)
                 room += need
                 freed += not sizes[freed]
             end = chip.line.request(ask, size) + BUS_TO_CLIENT + _LOAD_DONE
@@ -72,7 +72,7 @@ def _load(chip: Chip, v: Operands, offered: float) -> None:
             sizes.append(size)
             room -= size
             left -= size
-            ask = chip.line.accepted + 3
+            ask = chip.line.accepted + 4
     chip.row_beats += rows * row_beats
     chip.load_idle = ask
     chip.load_active += max(0.0, ends[-1] - max(taken, chip.load_done))

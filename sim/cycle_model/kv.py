@@ -26,19 +26,19 @@ _NEST = 6
 _FRAMES = 2
 """hdl/kv/frames.py: from the semaphores to READ; each segment then costs four cycles."""
 
-_PAGE_TO_ENTRY = 4
-_ENTRY_TO_OWNER = 6
-_OWNER_TO_FRAME = 5
+_PAGE_TO_ENTRY = 5
+_ENTRY_TO_OWNER = 10
+_OWNER_TO_FRAME = 8
 """hdl/kv/walk.py, lookup.py, address.py: beside a bit of the page number a cycle."""
 
 _WALK_DEPTH = 2
 """hdl/kv/walk.py: lookups in flight for each page slot."""
 
 _TAKE_TO_ASK = 3
-_PAGE_TO_VISIT = 2
+_PAGE_TO_VISIT = 3
 """hdl/kv/fetch.py."""
 
-_APPEND_STEPS = 7
+_APPEND_STEPS = 9
 _TAKEN_AHEAD = 7
 """hdl/kv/append.py: the address pipeline, and the blocks in it before the one that is written."""
 
@@ -199,7 +199,7 @@ class KVClock:
             else:
                 owner = max(ask, owners[-1] + 3)
             owners.append(owner)
-            filled = max(filled, owner + _OWNER_TO_FRAME + page_bits) + rows
+            filled = max(filled, owner + _OWNER_TO_FRAME + page_bits) + 1 + rows
         self.prepared = filled + 4
         self.idle = self.prepared + 1
         self.began = granted - _BEGIN
@@ -265,5 +265,5 @@ class KVClock:
         self.starved += max(0.0, first - max(take, self.page_end))
         self.starved += self.page_beats * (self._line.beat - 1)
         self.page_end = last
-        self.fetch = self._line.accepted + 1
+        self.fetch = self._line.accepted + 2
         return last + BUS_TO_CLIENT + _PAGE_TO_VISIT

@@ -21,8 +21,8 @@ _READ_TO_ROW = 3
 _SEEN = 1
 """Credits of both units are registered."""
 
-_BEAT_TO_LOADER = BUS_TO_CLIENT + WORD_FIFO
-"""A tape beat on the bus, until the loader can take it."""
+_BEAT_TO_LOADER = BUS_TO_CLIENT + 1 + WORD_FIFO
+"""A tape beat on the bus, until the loader can take it (hdl/memory/tape_reader.py registers it)."""
 
 _ANCHORS = 6
 """Runs before this one that may still hold it up."""

@@ -38,7 +38,7 @@ from there)."""
 SPLITTER_CYCLES = 4
 """hdl/memory/splitter.py: cycles a request of one burst."""
 
-ROOM_TO_REQUEST = 2
+ROOM_TO_REQUEST = 4
 """hdl/memory/tape_reader.py: from a tile taken to the request that it leaves room for."""
 
 BUS_TO_CLIENT = 1

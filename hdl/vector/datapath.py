@@ -44,9 +44,9 @@ class Datapath(Component):
         A word (stage 0).
     model : In
         Constants of the model.
-    gather : In(1), stride : In
-        Source rows are those of the output list: ``source`` is of row 0, rows are ``stride``
-        blocks apart.
+    stride : In
+        Where source rows are those of the output list (``source`` is of row 0): blocks between
+        rows; else 0. In the cycle after ``slot``.
     panel_read, row_read, constant_read, value_scales, outputs : Out
         Read ports, as the unit's.
     row_write, activation_write : Out
@@ -75,7 +75,6 @@ class Datapath(Component):
             {
                 "slot": In(slot_layout(config)),
                 "model": In(model_layout()),
-                "gather": In(1),
                 "stride": In(12),
                 "panel_read": Out(read_port(word_bits + row_bits + panel_bits(config), word)),
                 "row_read": Out(read_port(self._row_address, word)),
@@ -126,35 +125,42 @@ class Datapath(Component):
 
         m.submodules.rows_before = before = Multiplier(ROW_BITS, len(self.stride), signed=False)
         source = Signal.like(self.slot.source, reset_less=True)
-        gather = DelayLine(m, {"gather": self.gather}, name="gather_", valid=())
         m.d.comb += [
             self.outputs.address.eq(self.slot.row),
             before.a.eq(self.outputs.data),
             before.b.eq(self.stride),
         ]
-        gathered = Mux(gather.at("gather", timing.rows_before), before.p, 0)
-        m.d.sync += source.eq(tag.at("source", timing.rows_before) + gathered)
+        m.d.sync += source.eq(tag.at("source", timing.rows_before) + before.p)
         tag.change("source", address, source)
 
-        def use(name):
-            return control.at(name, address)
-
-        rows_used = (use("source") == Source.ROWS) | (use("addend") == Addend.ROWS) | use("to_rows")
-        constants_used = use("factor") == Factor.CONSTANTS
-        constant, destination = tag.at("constant", address), tag.at("destination", address)
-        past = Signal()
-        valid = Signal()
-        m.d.comb += past.eq(
-            (rows_used & (source >= config.row_blocks))
-            | (constants_used & (constant >= config.constant_blocks))
-            | (use("to_activations") & (destination >= config.activation_blocks))
-        )
+        # A word that goes past a memory is dropped two stages later.
+        previous = address - 1
+        rows_used, constants_used, block_used = Signal(), Signal(), Signal()
         m.d.sync += [
-            valid.eq(tag.at("valid", address) & ~past),
-            self.bad_operand.eq(tag.at("valid", address) & past),
-            self.fault_row.eq(tag.at("row", address)),
+            rows_used.eq(
+                (control.at("source", previous) == Source.ROWS)
+                | (control.at("addend", previous) == Addend.ROWS)
+                | control.at("to_rows", previous)
+            ),
+            constants_used.eq(control.at("factor", previous) == Factor.CONSTANTS),
+            block_used.eq(control.at("to_activations", previous)),
         ]
-        tag.change("valid", address + 1, valid)
+        constant, destination = tag.at("constant", address), tag.at("destination", address)
+        past = Signal(3)
+        valid = Signal()
+        m.d.sync += [
+            past.eq(
+                Cat(
+                    rows_used & (source >= config.row_blocks),
+                    constants_used & (constant >= config.constant_blocks),
+                    block_used & (destination >= config.activation_blocks),
+                )
+            ),
+            valid.eq(tag.at("valid", address + 1) & ~past.any()),
+            self.bad_operand.eq(tag.at("valid", address + 1) & past.any()),
+            self.fault_row.eq(tag.at("row", address + 1)),
+        ]
+        tag.change("valid", address + 2, valid)
         return tag, control
 
     def _address(self, tag, stage, *fields):

@@ -48,8 +48,8 @@ class Sequencer(Component):
         A word for the datapath, ``slot.valid`` where there is one.
     waking : Out(1)
         A pass runs, or begins in the next cycle.
-    gather : Out(1), stride : Out
-        For the datapath's row addresses.
+    stride : Out
+        For the datapath's row addresses, in the cycle after the slot.
     block_base, token_base : Out(40)
         For the memory writer.
     append_room, memory_room : In(1)
@@ -83,7 +83,6 @@ class Sequencer(Component):
                 "output_release": Out(1),
                 "slot": Out(slot_layout(config)),
                 "waking": Out(1),
-                "gather": Out(1),
                 "stride": Out(12),
                 "block_base": Out(40),
                 "token_base": Out(40),
@@ -170,20 +169,20 @@ class Sequencer(Component):
             parameters.span.eq(self._span),
             parameters.model.eq(self.model),
             nest.parameters.eq(parameters.parameters),
-            self.gather.eq(self._progress.gather),
             self.ring_release.eq(credits.ring_release),
             self.output_release.eq(credits.output_release),
-            self.stride.eq(self._progress.count),
-            self.block_base.eq(
-                Mux(
-                    self._op[Opcode.LOGITS].opcode == Opcode.LOGITS.value,
-                    self.step.result_address + RESULT_TOKEN_BYTES,
-                    self._op[Opcode.STORE].address,
-                )
-            ),
             self.token_base.eq(self.step.result_address),
             self.offset.eq(self._op[Opcode.APPEND].offset),
             self.value.eq(self._op[Opcode.APPEND].value),
+        ]
+        # They stand long before the instruction's first word is where they are needed.
+        result_base = Signal(40, reset_less=True)
+        logits_run = Signal(reset_less=True)
+        m.d.sync += [
+            self.stride.eq(Mux(self._progress.gather, self._progress.count, 0)),
+            result_base.eq(self.step.result_address + RESULT_TOKEN_BYTES),
+            logits_run.eq(self._op[Opcode.LOGITS].opcode == Opcode.LOGITS.value),
+            self.block_base.eq(Mux(logits_run, result_base, self._op[Opcode.STORE].address)),
         ]
         batch = now.queries & Mux(now.final, self._batch.parity, self._visit.parity)
         outputs = self._config.panel_ring + nest.block

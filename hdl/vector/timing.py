@@ -108,6 +108,8 @@ class Timing:
     def landing(self, row: Pass) -> int:
         """Cycles from the step to a pass's last word until everything it causes has happened."""
         cycles = self.operands + 1
+        if row.to_memory:  # the memory writer's ``idle`` comes a cycle late
+            cycles += 1
         if row.to_temp or row.to_rows or row.to_scalars:
             cycles = self.result + 1
         if row.to_activations or row.to_append:

@@ -147,7 +147,6 @@ class VectorUnit(Component):
             self.weights_produce.eq(datapath.weights_produce),
             datapath.slot.eq(sequencer.slot),
             datapath.model.eq(self.model),
-            datapath.gather.eq(sequencer.gather),
             datapath.stride.eq(sequencer.stride),
             writer.block_base.eq(sequencer.block_base),
             writer.token_base.eq(sequencer.token_base),

@@ -38,7 +38,7 @@ class MemoryWriter(Component):
     Members
     -------
     block_base, token_base : In(40)
-        Byte addresses of block 0 and token 0.
+        Byte addresses of block 0 and token 0, with the words.
     word, values : In
         ``values`` of a token: its number on every lane.
     memory : Out
@@ -46,7 +46,7 @@ class MemoryWriter(Component):
     room : Out(1)
         Pulse: a place is free again.
     idle : Out(1)
-        Nothing queued and every response has come.
+        Nothing queued and every response has come, a cycle ago.
     """
 
     entries = ENTRIES
@@ -73,16 +73,18 @@ class MemoryWriter(Component):
         word_bits = exact_log2(config.block_words)
         entry_bits = exact_log2(ENTRIES)
 
-        # Entries: address and kind in registers, words in a memory
+        # Words and entries (address and kind) in memories; an entry's address takes two cycles.
         entry = data.StructLayout({"address": 40, "token": 1, "row": ROW_BITS})
-        queue = [Signal(entry, name=f"entry_{i}", reset_less=True) for i in range(ENTRIES)]
+        m.submodules.queue = queue = Memory(shape=entry, depth=ENTRIES, init=[])
+        enter, oldest = queue.write_port(), queue.read_port(domain="comb")
         m.submodules.words = words = Memory(
             shape=config.word_bits, depth=ENTRIES << word_bits, init=[]
         )
         put, get = words.write_port(), words.read_port(domain="comb")
         head = Signal(entry_bits)
         tail = Signal(entry_bits)
-        level = Signal(bits_for(ENTRIES))
+        level = Signal(bits_for(ENTRIES))  # entries that take a place
+        ready = Signal.like(level)  # those of them that can go to memory
         word = self.word
         first = word.token | (word.word == 0)
         last = word.token | (word.word == config.block_words - 1)
@@ -93,37 +95,50 @@ class MemoryWriter(Component):
             put.addr.eq(Cat(Mux(word.token, 0, word.word)[:word_bits], tail)),
             put.data.eq(Cat(self.values)),
             put.en.eq(word.valid),
-            self.room.eq(done),
         ]
-        with m.If(word.valid & first):
-            address = Mux(
-                word.token,
-                self.token_base + (word.row << 2),
-                self.block_base + (word.destination << exact_log2(BLOCK_BYTES)),
-            )[:40]
-            beat_bits = exact_log2(port_bytes)
-            for i, place in enumerate(queue):
-                with m.If(tail == i):
-                    m.d.sync += [
-                        place.address.eq(Cat(Const(0, beat_bits), address[beat_bits:])),
-                        place.token.eq(word.token),
-                        place.row.eq(word.row),
-                    ]
+        m.d.sync += self.room.eq(done)
+        begun = [word.valid & first]
+        completed = [complete]
+        for step in (1, 2):
+            begun.append(Signal(name=f"begun_{step}"))
+            completed.append(Signal(name=f"completed_{step}"))
+            m.d.sync += [begun[-1].eq(begun[-2]), completed[-1].eq(completed[-2])]
+        base, offset, address = (
+            Signal(40, name=name, reset_less=True) for name in ("base", "offset", "address")
+        )
+        about = Cat(tail, word.token, word.row)
+        about_1 = Signal(about.shape(), reset_less=True)
+        about_2 = Signal.like(about_1)
+        beat_bits = exact_log2(port_bytes)
+        m.d.sync += [
+            base.eq(Mux(word.token, self.token_base, self.block_base)),
+            offset.eq(
+                Mux(word.token, word.row << 2, word.destination << exact_log2(BLOCK_BYTES))
+            ),
+            address.eq(base + offset),
+            about_1.eq(about),
+            about_2.eq(about_1),
+        ]
+        m.d.comb += [
+            Cat(enter.addr, enter.data.token, enter.data.row[: len(word.row)]).eq(about_2),
+            enter.data.address.eq(Cat(Const(0, beat_bits), address[beat_bits:])),
+            enter.en.eq(begun[2]),
+        ]
         with m.If(complete):
             m.d.sync += [tail.eq(tail + 1), Assert(level != ENTRIES)]
-        m.d.sync += level.eq(level + complete - done)
+        m.d.sync += [
+            level.eq(level + complete - done),
+            ready.eq(ready + completed[2] - done),
+        ]
 
         # One entry at a time: request, then its beats
         beats = BLOCK_BYTES // port_bytes
         word_beats = word_bytes // port_bytes
         request, stream = self.memory.request, self.memory.data
-        now = Signal(entry)
-        with m.Switch(head):
-            for i, place in enumerate(queue):
-                with m.Case(i):
-                    m.d.comb += now.eq(place)
+        now = oldest.data
         beat = Signal(bits_for(beats - 1))
         m.d.comb += [
+            oldest.addr.eq(head),
             request.payload.address.eq(now.address),
             request.payload.beats.eq(Mux(now.token, 1, beats)),
             get.addr.eq(Cat((beat >> exact_log2(word_beats))[:word_bits], head)),
@@ -134,18 +149,26 @@ class MemoryWriter(Component):
         place_in_beat = now.row[: exact_log2(port_bytes // 4)] if port_bytes > 4 else Const(0, 1)
         strobe = Mux(now.token, Const(0xF, 4) << (place_in_beat << 2), (1 << port_bytes) - 1)
 
-        # A beat goes through a register: the queue is not read behind the port's ready.
-        free, reading = Signal(), Signal()
-        m.d.comb += free.eq(~stream.valid | stream.ready)
+        # A beat goes through a register, and through a second one where the port is not ready:
+        # nothing but these hangs on the port's ready.
+        reading, spare_valid = Signal(), Signal()
+        spare = Signal(stream.payload.shape(), reset_less=True)
+        free = ~spare_valid
         with m.If(free):
-            m.d.sync += stream.valid.eq(reading)
-        with m.If(free & reading):
-            m.d.sync += [stream.payload.data.eq(shown), stream.payload.strobe.eq(strobe)]
+            m.d.sync += [spare.data.eq(shown), spare.strobe.eq(strobe)]
+        with m.If(~stream.valid | stream.ready):
+            m.d.sync += [stream.valid.eq(spare_valid | reading), spare_valid.eq(0)]
+            with m.If(spare_valid):
+                m.d.sync += stream.payload.eq(spare)
+            with m.Else():
+                m.d.sync += [stream.payload.data.eq(shown), stream.payload.strobe.eq(strobe)]
+        with m.Elif(reading):
+            m.d.sync += spare_valid.eq(1)
 
         outstanding = Signal(6)
         with m.FSM():
             with m.State("REQUEST"):
-                m.d.comb += request.valid.eq((level != 0) & ~outstanding.all())
+                m.d.comb += request.valid.eq((ready != 0) & ~outstanding.all())
                 with m.If(request.valid & request.ready):
                     m.next = "DATA"
             with m.State("DATA"):
@@ -157,7 +180,11 @@ class MemoryWriter(Component):
                         m.d.sync += [beat.eq(0), head.eq(head + 1)]
                         m.next = "REQUEST"
 
-        asked = request.valid & request.ready
-        m.d.sync += outstanding.eq(outstanding + asked - self.memory.done)
-        m.d.comb += self.idle.eq((level == 0) & (outstanding == 0) & ~word.valid)
+        # A cycle late, in which the entry is still there
+        asked = Signal()
+        m.d.sync += [
+            asked.eq(request.valid & request.ready),
+            outstanding.eq(outstanding + asked - self.memory.done),
+            self.idle.eq((level == 0) & (outstanding == 0) & ~word.valid),
+        ]
         return m

@@ -18,7 +18,7 @@ from .convert import (
 )
 from .function import SpecialFunction
 from .mul import FpMul
-from .pipeline import stage, stage_enables
+from .pipeline import held, stage, stage_enables
 from .tables import Function
 from .term import BlockTerm
 
@@ -33,6 +33,7 @@ __all__ = [
     "Function",
     "SpecialFunction",
     "ceil_to_int",
+    "held",
     "int_to_fp",
     "order_key",
     "quantise_element",

@@ -1,11 +1,12 @@
 """What the FP32 pipelines share: registers of a stage, and the enables that hold them."""
 
 from collections.abc import Callable
+from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value, ValueLike
 from amaranth.lib.wiring import In, Member
 
-__all__ = ["enable_port", "stage", "stage_enables"]
+__all__ = ["enable_port", "held", "stage", "stage_enables"]
 
 
 def enable_port(latency: int) -> Member:
@@ -15,6 +16,16 @@ def enable_port(latency: int) -> Member:
     nothing in them stand still, which saves power in the chip and time in simulation.
     """
     return In(latency, init=(1 << latency) - 1)
+
+
+def held(platform: Any, enable: ValueLike) -> Value:
+    """An enable that is there for power and simulation speed only, so it may be all ones too.
+
+    It is so in an FPGA (a platform that builds multipliers, `hdl.multiplier`): there an enable is
+    a wire to hundreds of registers, the longest of the design, and holds no clock back.
+    """
+    enable = Value.cast(enable)
+    return Const(-1, len(enable)) if hasattr(platform, "get_multiplier") else enable
 
 
 def stage_enables(m: Module, valid: Value, latency: int) -> Value:

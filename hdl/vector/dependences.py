@@ -1,6 +1,6 @@
 """What a word or a pass of the vector unit has to wait for: results on their way, and places."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
 
 from hdl.config import Config
@@ -21,13 +21,13 @@ class Dependences(Component):
     Members
     -------
     now : In(pass_layout)
-        The pass that runs, or is about to.
+        The pass that runs, or is about to; two cycles before its first word.
     begin : In(1)
         Pulse before the first word of a pass, with or after the last word of the one before.
     step, block_start, word_start : In(1)
         A word is sent; the present word is the first of a block (of all rows), of a row.
     to_memory : In(1)
-        The pass's words go to the memory writer.
+        The pass's words go to the memory writer; two cycles before the first of them.
     append_room, memory_room : In(1)
         Pulses: a place is free again.
     wait_pass : Out(1)
@@ -67,41 +67,61 @@ class Dependences(Component):
     def elaborate(self, platform):
         m = Module()
         now, timing = self.now, Timing(self._config)
-        turn_cycles = timing.late - timing.address - 1
-        drain, landing = Signal.like(now.drain), Signal.like(now.landing)
-        turn = Signal(range(turn_cycles + 1))
-        pace = Signal(range(timing.accumulate + 1))
+
+        # What is asked of a counter is a register too: whether it will be 0.
+        def count_down(name, most, start, first):
+            """A counter that `start` sets to `first`: it, and whether it is 0."""
+            counter = Signal(range(most + 1), name=name)
+            gone = Signal(name=f"{name}_gone", init=1)
+            with m.If(start):
+                m.d.sync += [counter.eq(first), gone.eq(first == 0)]
+            with m.Elif(~gone):
+                m.d.sync += [counter.eq(counter - 1), gone.eq(counter == 1)]
+            return counter, gone
+
         started = Signal()  # the pass has sent a word
-        for counter in (drain, landing, turn, pace):
-            with m.If(counter != 0):
-                m.d.sync += counter.eq(counter - 1)
         with m.If(self.step):
-            m.d.sync += [started.eq(1), turn.eq(turn_cycles)]
-            with m.If(self.block_start):
-                m.d.sync += pace.eq(timing.accumulate - 1)
-            with m.If(~now.overlap | ~started):
-                m.d.sync += drain.eq(now.drain)
-            with m.If(now.landing > landing):
-                m.d.sync += landing.eq(now.landing)
+            m.d.sync += started.eq(1)
         with m.If(self.begin):  # perhaps in the cycle of the last pass's last word
             m.d.sync += started.eq(0)
+        most = (1 << len(now.drain)) - 1
+        _, drained = count_down(
+            "drain", most, self.step & (~now.overlap | ~started), now.drain
+        )
+        landing, landed = Signal.like(now.landing), Signal(init=1)
+        longer = Signal()
+        m.d.comb += longer.eq(now.landing > landing)
+        with m.If(self.step & longer):
+            m.d.sync += [landing.eq(now.landing), landed.eq(0)]
+        with m.Elif(~landed):
+            m.d.sync += [landing.eq(landing - 1), landed.eq(landing == 1)]
+        cycles = timing.late - timing.address - 1
+        _, turned = count_down("turn", cycles, self.step, Const(cycles))
+        cycles = timing.accumulate - 1
+        pace, _ = count_down("pace", cycles, self.step & self.block_start, Const(cycles))
+        paced = Signal(init=1)  # the next block may follow
+        m.d.sync += paced.eq(
+            ~now.paced | Mux(self.step & self.block_start, cycles == 0, pace <= 1)
+        )
 
-        appends = Signal(range(self._append_places + 1), init=self._append_places)
-        writes = Signal(range(self._memory_places + 1), init=self._memory_places)
-        to_append = now.control.to_append
         claim = self.step & self.word_start
-        m.d.sync += [
-            appends.eq(appends + self.append_room - (claim & to_append)),
-            writes.eq(writes + self.memory_room - (claim & self.to_memory)),
-        ]
+
+        def places(name, count, room, taken):
+            """Free places: how many, and whether there will be one."""
+            free = Signal(range(count + 1), name=name, init=count)
+            m.d.sync += free.eq(free + room - (claim & taken))
+            return free, Mux(claim & taken, room | (free > 1), room | (free != 0))
+
+        to_append = now.control.to_append
+        appends, append_some = places("appends", self._append_places, self.append_room, to_append)
+        _, write_some = places("writes", self._memory_places, self.memory_room, self.to_memory)
+        place = Signal(init=1)  # for a row's first word
+        m.d.sync += place.eq((~to_append | append_some) & (~self.to_memory | write_some))
         m.d.comb += [
-            self.wait_pass.eq((now.after & (drain != 0)) | (now.turn & (turn != 0))),
-            self.wait_pace.eq(now.paced & self.block_start & (pace != 0)),
-            self.place.eq(
-                ((~to_append | (appends != 0)) & (~self.to_memory | (writes != 0)))
-                | ~self.word_start
-            ),
-            self.landed.eq(landing == 0),
-            self.appended.eq(appends == self._append_places),
+            self.wait_pass.eq((now.after & ~drained) | (now.turn & ~turned)),
+            self.wait_pace.eq(self.block_start & ~paced),
+            self.place.eq(place | ~self.word_start),
+            self.landed.eq(landed),
         ]
+        m.d.sync += self.appended.eq(appends == self._append_places)
         return m

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import exact_log2
 
 from hdl.config import Config
-from hdl.fp import ceil_to_int, int_to_fp, order_key, share, stage
+from hdl.fp import ceil_to_int, held, int_to_fp, order_key, share, stage
 from hdl.interfaces import TOKEN_BITS
 from hdl.vector.program import Reduce
 from hdl.vector.slots import row_index_bits, word_index_bits
@@ -81,32 +81,43 @@ class RowExtremes(Component):
         m = Module()
         lanes = self._config.lanes
         tags = DelayLine(m, self.tag)
+        whole = self.tag.valid & (self.tag.word == self._config.block_words - 1)
+        ends = DelayLine(
+            m,
+            {"done": whole, "rose": whole & (self.tag.mode == Reduce.MAXIMUM)},
+            name="ends",
+            valid=("done", "rose"),
+        )
 
         # Keys: 0 for a lane that takes no part (no value but a negative NaN has it)
-        registers = [stage(m, tags.at("valid", step)) for step in range(KEY_STEPS)]
+        def keep(enable):
+            return stage(m, held(platform, enable))
+
+        registers = [keep(tags.at("valid", step)) for step in range(KEY_STEPS)]
         (register,) = registers
         s = KEY_STEPS
-        by_magnitude = tags.at("mode", s) == Reduce.EXPONENT
+        by_magnitude = Signal()
+        m.d.sync += by_magnitude.eq(tags.at("mode", s - 1) == Reduce.EXPONENT)
         keys, bad = [], Signal(lanes)
         for i, value in enumerate(self.values):
             key = Signal(32, name=f"key_{i}", reset_less=True)
             ordered = order_key(m, value, registers)
             magnitude = register(Mux(value[23:31] == 0, 0, value[:31]), f"magnitude_{i}")
             active = register(self.active[i], f"active_{i}")
-            with m.If(tags.at("valid", s)):
+            with m.If(held(platform, tags.at("valid", s))):
                 m.d.sync += key.eq(Mux(active, Mux(by_magnitude, magnitude, ordered), Const(0, 32)))
-            m.d.comb += bad[i].eq(self.active[i] & (value[23:31] == 255))
+            m.d.sync += bad[i].eq(self.active[i] & (value[23:31] == 255))
             keys.append((key, None))
-        m.d.sync += self.non_finite.eq(
-            self.tag.valid & (self.tag.mode == Reduce.ARGMAX) & bad.any()
-        )
+        compared = Signal()
+        m.d.sync += [
+            compared.eq(self.tag.valid & (self.tag.mode == Reduce.ARGMAX)),
+            self.non_finite.eq(compared & bad.any()),
+        ]
         s += 1
 
         def done(stage):
             """The block's last word stands there."""
-            return tags.at("valid", stage) & (
-                tags.at("word", stage) == self._config.block_words - 1
-            )
+            return ends.at("done", stage)
 
         # Lanes: one level a cycle; of equals the left one
         while len(keys) > 1:
@@ -120,7 +131,7 @@ class RowExtremes(Component):
                 if left_index is not None:
                     winner = Cat(Mux(greater, right_index, left_index), greater)
                 index = Signal.like(winner, name=f"index_{len(keys) // 2}_{i}", reset_less=True)
-                with m.If(tags.at("valid", s)):
+                with m.If(held(platform, tags.at("valid", s))):
                     m.d.sync += [key.eq(Mux(greater, right, left)), index.eq(winner)]
                 half.append((key, index))
             keys = half
@@ -131,13 +142,13 @@ class RowExtremes(Component):
         word = tags.at("word", s)
         best = Signal(32, reset_less=True)
         best_column = Signal(5, reset_less=True)
-        with m.If(tags.at("valid", s) & ((word == 0) | (word_key > best))):
+        with m.If(held(platform, tags.at("valid", s)) & ((word == 0) | (word_key > best))):
             m.d.sync += [best.eq(word_key), best_column.eq(Cat(word_index, word))]
         s += 1
 
         # Its ceiling
         largest = Mux(best[31], best & 0x7FFFFFFF, ~best)  # the key's value
-        registers = [stage(m, done(s + step)) for step in range(CEILING_STEPS)]
+        registers = [keep(done(s + step)) for step in range(CEILING_STEPS)]
         rounded = ceil_to_int(m, largest, registers)
         key, columns = best, best_column
         for step, register in enumerate(registers):
@@ -156,7 +167,7 @@ class RowExtremes(Component):
             self.token.eq(token.data.value),
             this_panel.eq(Mux(tags.at("first", s), 0, panel)),
         ]
-        register = stage(m, done(s))
+        register = keep(done(s))
         key_before, key = key, register(key, "key")
         column = register(Cat(columns, this_panel), "column")
         ceiling = register(rounded, "ceiling")
@@ -178,7 +189,7 @@ class RowExtremes(Component):
             write.data.value.eq(Mux(takes, ceiling, Mux(mode == Reduce.MAXIMUM, old, column))),
             write.en.eq(valid & ((mode == Reduce.MAXIMUM) | better)),
         ]
-        register = stage(m, valid & (mode == Reduce.MAXIMUM))
+        register = keep(ends.at("rose", s))
         maximum = register(Mux(takes, ceiling, old), "maximum")
         rise = register(Mux(~first & rises, rise, 0), "rise")
 
@@ -194,12 +205,12 @@ class RowExtremes(Component):
         s += 1
 
         def rose(stage):
-            return done(stage) & (tags.at("mode", stage) == Reduce.MAXIMUM)
+            return ends.at("rose", stage)
 
         # The shift; -M, as FP32
         m.submodules.shifts = shifts = Memory(shape=8, depth=2 << self._row_bits, init=[])
         write = shifts.write_port()
-        registers = [stage(m, rose(s + step)) for step in range(NEGATIVE_STEPS + 1)]
+        registers = [keep(rose(s + step)) for step in range(NEGATIVE_STEPS + 1)]
         shift = registers[0](Mux(rise[8:] != 0, 255, rise[:8]), "shift")
         m.d.comb += [
             write.addr.eq(Cat(tags.at("row", s + 1), tags.at("buffer", s + 1))),

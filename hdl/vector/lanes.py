@@ -11,6 +11,7 @@ from hdl.fp import (
     FpAdd,
     FpMul,
     SpecialFunction,
+    held,
     scale_exponent,
     stage,
 )
@@ -25,7 +26,7 @@ class Lanes(Component):
     -------
     enable : In
         A word stands at stage ``operands`` (bit 0) ... the one after ``result`` (last bit); where
-        none does, registers keep what they have.
+        none does, registers keep what they have (or not: :func:`hdl.fp.held`).
     a, b : In(32).array(lanes)
         Standing at stage ``operands``.
     c : In(32).array(lanes)
@@ -64,7 +65,8 @@ class Lanes(Component):
     def elaborate(self, platform):
         m = Module()
         total = MUL_LATENCY + ADD_LATENCY
-        after_result = stage(m, self.enable[-2])
+        enable = held(platform, self.enable)
+        after_result = stage(m, enable[-2])
         for i in range(self._lanes):
             m.submodules[f"multiply_{i}"] = multiply = FpMul()
             m.submodules[f"add_{i}"] = add = FpAdd()
@@ -72,9 +74,9 @@ class Lanes(Component):
             result = self.result[i]
             code = Signal(8, name=f"code_{i}")
             m.d.comb += [
-                multiply.enable.eq(self.enable[:MUL_LATENCY]),
-                add.enable.eq(self.enable[MUL_LATENCY:total]),
-                function.enable.eq(self.enable[total:-2]),
+                multiply.enable.eq(enable[:MUL_LATENCY]),
+                add.enable.eq(enable[MUL_LATENCY:total]),
+                function.enable.eq(enable[total:-2]),
                 multiply.a.eq(self.a[i]),
                 multiply.b.eq(self.b[i]),
                 add.a.eq(multiply.o),
@@ -87,6 +89,6 @@ class Lanes(Component):
             masked = Mux(self.active[i], result, Const(0, 32))
             scaled = scale_exponent(m, masked, code, [after_result])
             masked = after_result(masked, f"masked_{i}")
-            with m.If(self.enable[-1]):
+            with m.If(enable[-1]):
                 m.d.sync += [self.summands[i].eq(masked), self.weighted[i].eq(scaled)]
         return m

@@ -133,14 +133,12 @@ class OperandFetch(Component):
         source, factor, addend = self.source, self.factor, self.addend
         panel_read, rows_read, constants_read, temp_read = [], [], [], []
         for i in lanes:
-            swapped = source == Source.SWAPPED
-            shown = Mux(swapped, lane(self.panel, i ^ 1), lane(self.panel, i))
-            panel_read.append(first(f"panel_{i}", shown))
+            panel_read.append(first(f"panel_{i}", lane(self.panel, i)))
             rows_read.append(first(f"rows_{i}", lane(self.rows, i)))
             constants_read.append(first(f"constants_{i}", lane(self.constants, i)))
             temp_read.append(first(f"temp_read_{i}", temp[i]))
-        from_panel = (source == Source.PANEL) | (source == Source.SWAPPED)
-        a_panel = first("a_panel", from_panel)
+        a_panel = first("a_panel", source == Source.PANEL)
+        a_swapped = first("a_swapped", source == Source.SWAPPED)
         a_rows = first("a_rows", source == Source.ROWS)
         a_temp = first("a_temp", source == Source.TEMP)
         one_value = Mux(source == Source.SUM, self.total, self.token)
@@ -149,7 +147,7 @@ class OperandFetch(Component):
         )
         b_rows = first("b_rows", factor == Factor.SELF)  # with row memory only
         b_constants = first("b_constants", factor == Factor.CONSTANTS)
-        b_panel = first("b_panel", factor == Factor.PANEL)
+        b_panel = first("b_panel", factor == Factor.PANEL)  # lanes as they are
         b_common = first(
             "b_common",
             Mux(
@@ -176,6 +174,7 @@ class OperandFetch(Component):
             m.d.sync += [
                 self.a[i].eq(
                     gated(a_panel, panel_read[i])
+                    | gated(a_swapped, panel_read[i ^ 1])
                     | gated(a_rows, rows_read[i])
                     | gated(a_temp, temp_read[i])
                     | a_common

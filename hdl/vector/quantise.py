@@ -7,7 +7,7 @@ from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import ceil_log2
 
 from hdl.config import BLOCK, Config
-from hdl.fp import quantise_element, quantise_operand, stage
+from hdl.fp import held, quantise_element, quantise_operand, stage
 from hdl.vector.slots import word_index_bits
 from hdl.vector.timing import ELEMENT_STEPS, DelayLine, Timing
 
@@ -72,13 +72,13 @@ class Quantiser(Component):
             fewer = []
             for i in range(0, len(exponents), 4):
                 largest = Signal(8, name=f"exponent_{s}_{i // 4}", reset_less=True)
-                with m.If(tags.at("valid", s)):
+                with m.If(held(platform, tags.at("valid", s))):
                     m.d.sync += largest.eq(_maximum(exponents[i : i + 4]))
                 fewer.append(largest)
             exponents = fewer
         s = timing.exponent_stages
         running = Signal(8, reset_less=True)
-        with m.If(tags.at("valid", s)):
+        with m.If(held(platform, tags.at("valid", s))):
             m.d.sync += running.eq(
                 Mux(tags.at("word", s) == 0, exponents[0], _maximum([exponents[0], running]))
             )
@@ -90,26 +90,36 @@ class Quantiser(Component):
         m.d.comb += largest.eq(Mux(tags.at("head", s), self.exponent, running))
         with m.If(is_last(s)):
             m.d.sync += [top.eq(Mux(largest > 6, largest, 6)), infinite.eq(largest == 255)]
-        m.d.comb += self.non_finite.eq(is_last(s + 1) & infinite)
+        m.d.sync += self.non_finite.eq(is_last(s + 1) & infinite)
         m.submodules.waiting = waiting = _Delay(config, timing.quantise_delay)
         start = timing.quantise_delay
         m.d.comb += [waiting.push.eq(self.tag.valid), waiting.pop.eq(tags.at("valid", start - 1))]
-        registers = [stage(m, tags.at("valid", start + step)) for step in range(ELEMENT_STEPS)]
+        registers = [
+            stage(m, held(platform, tags.at("valid", start + step)))
+            for step in range(ELEMENT_STEPS)
+        ]
         scale = (top - 6)[:8]
         for step, register in enumerate(registers):
             scale = register(scale, f"scale_{step}")
         done = start + ELEMENT_STEPS
+        here = Signal(config.block_words)  # the word's elements of the block take theirs
+        m.d.sync += here.eq(
+            Cat(
+                tags.at("valid", done - 1) & (tags.at("word", done - 1) == w)
+                for w in range(config.block_words)
+            )
+        )
         elements = [Signal(8, name=f"element_{i}", reset_less=True) for i in range(BLOCK)]
         for i, value in enumerate(self.values):
             m.d.comb += waiting.i[i].eq(quantise_operand(value))
             element = Signal(8, name=f"quantised_{i}")
             m.d.comb += element.eq(quantise_element(m, waiting.o[i], top, registers))
             for w in range(config.block_words):
-                with m.If(tags.at("valid", done) & (tags.at("word", done) == w)):
+                with m.If(here[w]):
                     m.d.sync += elements[w * config.lanes + i].eq(element)
         m.d.comb += self.elements.eq(Cat(elements))
-        m.d.sync += self.valid.eq(is_last(done))
-        with m.If(is_last(done)):
+        m.d.sync += self.valid.eq(here[last])
+        with m.If(here[last]):
             m.d.sync += self.scale.eq(scale)
         return m
 

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import Component, In, Out
 from amaranth.utils import exact_log2
 
 from hdl.config import Config
-from hdl.fp import FpAdd, scale_down
+from hdl.fp import FpAdd, held, scale_down
 from hdl.vector.slots import row_index_bits, word_index_bits
 from hdl.vector.timing import DelayLine
 
@@ -67,7 +67,9 @@ class RowSums(Component):
 
         def enable(stage):
             """Of an adder whose operands stand at this stage: it moves where there is a word."""
-            return Cat(tags.at("valid", stage + s) for s in range(FpAdd.latency))
+            return held(
+                platform, Cat(tags.at("valid", stage + s) for s in range(FpAdd.latency))
+            )
 
         values = list(self.values)
         while len(values) > 1:
@@ -87,11 +89,11 @@ class RowSums(Component):
         # Words of a block: a level holds the even one and adds it to the odd one. Only the odd
         # ones go on, so the tag of the block's last word is the tag of the sum.
         for level in range(exact_log2(self._config.block_words)):
-            held = Signal(32, name=f"held_{level}", reset_less=True)
+            even = Signal(32, name=f"even_{level}", reset_less=True)
             m.submodules[f"words_{level}"] = add = FpAdd()
             with m.If(tags.at("valid", stage) & ~tags.at("word", stage)[level]):
-                m.d.sync += held.eq(value)
-            m.d.comb += [add.enable.eq(enable(stage)), add.a.eq(held), add.b.eq(value)]
+                m.d.sync += even.eq(value)
+            m.d.comb += [add.enable.eq(enable(stage)), add.a.eq(even), add.b.eq(value)]
             value = add.o
             stage += FpAdd.latency
 
@@ -109,7 +111,7 @@ class RowSums(Component):
         shift = Signal(8)
         m.d.comb += shift.eq(Mux(tags.at("attention", before), self.shift, 0))
         lowered = scale_down(m, old.data, shift)
-        with m.If(tags.at("valid", before)):
+        with m.If(held(platform, tags.at("valid", before))):
             m.d.sync += scaled.eq(
                 Mux(
                     tags.at("first", before),

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from amaranth.utils import bits_for, exact_log2
 
 from hdl.config import BLOCK, Config
+from hdl.fp import held
 from hdl.interfaces import (
     ROW_BITS,
     activation_word,
@@ -111,8 +112,7 @@ class VectorUnit(Component):
         m.submodules.writer = writer = MemoryWriter(config)
         datapath = Datapath(config)
 
-        # Nothing moves in the datapath but from a pass's first word to its last effect. The enable
-        # is a register: it goes everywhere.
+        # Nothing moves in the datapath but from a pass's first word to its last effect.
         alive = Signal(range(Timing(config).depth + 1))
         moving = Signal()
         with m.If(sequencer.waking):
@@ -121,7 +121,7 @@ class VectorUnit(Component):
             m.d.sync += [alive.eq(alive - 1), moving.eq(alive != 1)]
         with m.If(sequencer.slot.valid):
             m.d.sync += Assert(moving, "a word for a datapath that stands")
-        m.submodules.datapath = EnableInserter(moving)(datapath)
+        m.submodules.datapath = EnableInserter(held(platform, moving))(datapath)
 
         for name in ("instruction", "semaphore", "activity", "visits"):
             connect(m, flipped(getattr(self, name)), getattr(sequencer, name))

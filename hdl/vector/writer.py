@@ -90,13 +90,22 @@ class MemoryWriter(Component):
         last = word.token | (word.word == config.block_words - 1)
         complete = Signal()
         done = Signal()
+        # A word goes through a register: it comes from where the multipliers are.
+        place = Signal(word_bits + entry_bits, reset_less=True)
+        values = Signal(config.word_bits, reset_less=True)
+        arrived = Signal()
         m.d.comb += [
             complete.eq(word.valid & last),
-            put.addr.eq(Cat(Mux(word.token, 0, word.word)[:word_bits], tail)),
-            put.data.eq(Cat(self.values)),
-            put.en.eq(word.valid),
+            put.addr.eq(place),
+            put.data.eq(values),
+            put.en.eq(arrived),
         ]
-        m.d.sync += self.room.eq(done)
+        m.d.sync += [
+            self.room.eq(done),
+            place.eq(Cat(Mux(word.token, 0, word.word)[:word_bits], tail)),
+            values.eq(Cat(self.values)),
+            arrived.eq(word.valid),
+        ]
         begun = [word.valid & first]
         completed = [complete]
         for step in (1, 2):

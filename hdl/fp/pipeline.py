@@ -25,7 +25,8 @@ def held(platform: Any, enable: ValueLike) -> Value:
     a wire to hundreds of registers, the longest of the design, and holds no clock back.
     """
     enable = Value.cast(enable)
-    return Const(-1, len(enable)) if hasattr(platform, "get_multiplier") else enable
+    ones = Const((1 << len(enable)) - 1, len(enable))
+    return ones if hasattr(platform, "get_multiplier") else enable
 
 
 def stage_enables(m: Module, valid: Value, latency: int) -> Value:

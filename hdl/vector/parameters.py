@@ -77,7 +77,7 @@ class PassParameters(Component):
             with m.Case(Blocks.ALL):
                 m.d.comb += p.blocks.eq(progress.count)
             with m.Case(Blocks.STRIP):
-                m.d.comb += p.blocks.eq(Mux(progress.items > longest, longest, progress.items))
+                m.d.comb += p.blocks.eq(Mux(progress.items >= longest, longest, progress.items))
             with m.Case(Blocks.HEAD):
                 m.d.comb += p.blocks.eq(model.head_blocks)
         query_rows = Mux(now.final, batch.query_rows, visit.query_rows)

@@ -141,6 +141,12 @@ class Sequencer(Component):
         # An ADD may follow the one before it at once, while that one's last words land, if both
         # go through the same blocks in the same order and there are more of them than land.
         self._last_add = Signal(instruction_layout(Opcode.ADD), reset_less=True)
+        self._chained = Signal()  # the instruction does so
+        # Looked ahead
+        self._strip, self._head_ends, self._starts = Signal(), Signal(), Signal()
+        self._again, self._same, self._ends = Signal(), Signal(), Signal()
+        self._then = Signal.like(self._number)
+        self._chains = Signal()
         self._chain_rows = ceil_log2(-(-timing.landing(PASSES["ADD"]) // self._config.block_words))
 
     def _connect(self, m):
@@ -198,44 +204,42 @@ class Sequencer(Component):
             slot.destination.eq(nest.destination),
             slot.constant.eq(nest.constant),
         ]
-        with m.If(nest.step):
-            m.d.sync += [
-                slot.control.eq(now.control),
-                slot.control.to_memory.eq(self._to_memory),
-                slot.row.eq(nest.row),
-                slot.block.eq(nest.block),
-                slot.word.eq(nest.word),
-                slot.first.eq(self._first(now)),
-                slot.final.eq(nest.last),
-                slot.panel.eq(
-                    Mux(now.final, Mux(batch, outputs + self._config.head_blocks, outputs), panel)
-                ),
-                slot.parity.eq(batch),
-                slot.buffer.eq(self._progress.buffer),
-                slot.slot.eq(self._visit.slot),
-                slot.head.eq(self._progress.head),
-            ]
-
-    def _first(self, now):
-        """The row's reduction starts: page 0 of a batch, panel 0, block 0."""
-        attention = Mux(now.queries, self._visit.first, 1)
-        logits = Mux(now.masked & ~now.queries, self._progress.items == self._progress.count, 1)
-        return attention & logits & self._nest.first_block & (self._progress.head_block == 0)
+        m.d.sync += [
+            slot.control.eq(now.control),
+            slot.control.to_memory.eq(self._to_memory),
+            slot.row.eq(nest.row),
+            slot.block.eq(nest.block),
+            slot.word.eq(nest.word),
+            slot.first.eq(self._starts & nest.first_block),
+            slot.final.eq(nest.last),
+            slot.panel.eq(
+                Mux(now.final, Mux(batch, outputs + self._config.head_blocks, outputs), panel)
+            ),
+            slot.parity.eq(batch),
+            slot.buffer.eq(self._progress.buffer),
+            slot.slot.eq(self._visit.slot),
+            slot.head.eq(self._progress.head),
+        ]
 
     def _control(self, m):
         """States, counters and dependences."""
         nest, credits, now = self._nest, self._credits, self._now
-        running = Signal()
+        # Registers that say the same as the state: in WAIT, in RUN.
+        running, waits, runs = Signal(init=1), Signal(), Signal()
         go, end = Signal(), Signal()
         control = now.control
         dependences = self._dependences
         self._look_ahead(m)
         place, landed = dependences.place, dependences.landed
         m.d.comb += [
-            running.eq(~self.fault & ~self.bad_instruction),
             go.eq(place & ~dependences.wait_pace),
+            nest.load.eq(waits),
+            nest.step.eq(runs & go),
             end.eq(nest.step & nest.last),
         ]
+        stopped = self.fault | self.bad_instruction
+        m.d.sync += running.eq(~stopped)
+        self._waits = waits
 
         with m.If(running), m.FSM():
             with m.State("IDLE"):
@@ -269,13 +273,13 @@ class Sequencer(Component):
                     for number, row in enumerate(self._table):
                         with m.Case(number):
                             m.d.sync += now.eq(row)
+                m.d.sync += waits.eq(1)
                 m.next = "WAIT"
             with m.State("WAIT"):
                 no_panel = credits.ring < now.panels
                 missing = no_panel | (now.release_output & ~credits.outputs.any())
                 full = control.attention & (credits.weights == 0)
                 m.d.comb += [
-                    nest.load.eq(1),
                     self.activity.starved.eq(missing),
                     self.activity.blocked.eq(~missing & full),
                     self.activity.busy.eq(~missing & ~full),
@@ -288,11 +292,11 @@ class Sequencer(Component):
                         self.waking.eq(1),
                         credits.take_weights.eq(control.attention),
                     ]
+                    m.d.sync += [waits.eq(0), runs.eq(1)]
                     m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += [
                     self.waking.eq(1),
-                    nest.step.eq(go),
                     self.activity.blocked.eq(~place),
                     self.activity.busy.eq(place),
                     self.activity.cause.eq(Mux(control.to_append, Cause.APPEND, Cause.WRITE)),
@@ -302,30 +306,32 @@ class Sequencer(Component):
                         credits.release.eq(now.release),
                         credits.release_outputs.eq(now.release_output),
                     ]
+                    m.d.sync += runs.eq(0)
                     self._next_pass(m)
             with m.State("TURN"):
                 self._turn_batch(m)
             with m.State("FINISH"):
                 away = dependences.appended & self.memory_idle
-                add = self._op[Opcode.ADD]
-                many = (self._progress.rows >> self._chain_rows) | (add.panels >> self._chain_rows)
                 m.d.sync += self._last_add.eq(self._word)
                 m.d.comb += [
                     self.activity.busy.eq(~landed),
                     self.activity.blocked.eq(landed & ~away),
                     self.activity.cause.eq(Mux(self.memory_idle, Cause.APPEND, Cause.WRITE)),
                 ]
-                with m.If((add.opcode == Opcode.ADD.value) & (add.signal == 0) & many.any()):
+                with m.If(self._chains):
                     m.d.comb += self.activity.finished.eq(1)
                     m.next = "IDLE"
                 with m.Elif(landed & away):
                     m.d.comb += self.semaphore.signal.eq(self._op[Opcode.ADD].signal)
                     m.d.comb += self.activity.finished.eq(1)
                     m.next = "IDLE"
+        with m.If(stopped):
+            m.d.sync += runs.eq(0)
 
     def _decode(self, m):
         """IDLE: registers of the instruction."""
         job, progress = self._decoder.job, self._progress
+        add, last = data.View(self._last_add.shape(), self._decoder.word), self._last_add
         m.d.sync += [
             self._number.eq(job.first),
             self._loop.eq(job.loop),
@@ -339,19 +345,18 @@ class Sequencer(Component):
             progress.columns.eq(self.model.vocabulary),
             progress.head.eq(0),
             progress.head_block.eq(0),
-            *(self._verdict[name].eq(job[name]) for name in self._verdict),
+            *(verdict.eq(job[name]) for name, verdict in self._verdict.items()),
+            self._chained.eq(
+                (add.opcode == Opcode.ADD.value)
+                & (add.destination == last.destination)
+                & (add.panels == last.panels)
+            ),
         ]
 
     def _begin(self, m):
         """DECODE: checks, semaphores."""
         verdict = self._verdict
-        add, last = self._op[Opcode.ADD], self._last_add
-        chained = (
-            (add.opcode == Opcode.ADD.value)
-            & (add.destination == last.destination)
-            & (add.panels == last.panels)
-        )
-        with m.If(~self._dependences.landed & ~chained):
+        with m.If(~self._dependences.landed & ~self._chained):
             m.d.comb += self.activity.busy.eq(1)
         with m.Elif(verdict["bad"] | verdict["illegal"]):
             self._reject(m, Mux(verdict["illegal"], Fault.ILLEGAL_INSTRUCTION, Fault.BAD_OPERAND))
@@ -384,16 +389,30 @@ class Sequencer(Component):
         """What the end of the pass depends on: stands in RUN, as WAIT is at least a cycle."""
         now, progress = self._now, self._progress
         longest = self._config.head_blocks
-        self._strip, self._last_item, self._head_ends = Signal(), Signal(), Signal()
-        self._loop_is_same, self._then_is_same, self._then_is_end = Signal(), Signal(), Signal()
         strip = now.blocks == Blocks.STRIP
+        last_item = Mux(strip, progress.items < longest + 1, progress.items == 1)
+        head_ends, again = Signal(), Signal()
+        m.d.comb += [
+            head_ends.eq(progress.head_block == self.model.head_blocks - 1),
+            again.eq(
+                ((now.loop == Loop.ITEM) & ~last_item) | ((now.loop == Loop.HEAD) & ~head_ends)
+            ),
+        ]
+        # The row's reduction starts at the pass's first block: page 0 of a batch, panel 0, block 0
+        attention = Mux(now.queries, self._visit.first, 1)
+        logits = Mux(now.masked & ~now.queries, progress.items == progress.count, 1)
+        add = self._op[Opcode.ADD]
+        many = (progress.rows >> self._chain_rows) | (add.panels >> self._chain_rows)
         m.d.sync += [
             self._strip.eq(strip),
-            self._last_item.eq(Mux(strip, progress.items <= longest, progress.items == 1)),
-            self._head_ends.eq(progress.head_block == self.model.head_blocks - 1),
-            self._loop_is_same.eq(self._loop == self._number),
-            self._then_is_same.eq(now.then == self._number),
-            self._then_is_end.eq(now.then == pass_number(END)),
+            self._head_ends.eq(head_ends),
+            self._again.eq(again),
+            self._then.eq(Mux(again, self._loop, now.then)),
+            self._same.eq(Mux(again, self._loop, now.then) == self._number),
+            self._ends.eq(~again & (now.then == pass_number(END))),
+            self._starts.eq(attention & logits & (progress.head_block == 0)),
+            # FINISH: the next ADD may follow at once
+            self._chains.eq((add.opcode == Opcode.ADD.value) & (add.signal == 0) & many.any()),
         ]
 
     def _next_pass(self, m):
@@ -416,11 +435,7 @@ class Sequencer(Component):
         with m.If(now.loop == Loop.ITEM):  # means nothing after the last one
             taken = Mux(strip, self._config.head_blocks, 1)
             m.d.sync += progress.items.eq(progress.items - taken)
-        again = Signal()
-        m.d.comb += again.eq(
-            ((now.loop == Loop.ITEM) & ~self._last_item) | ((now.loop == Loop.HEAD) & ~head_ends)
-        )
-        m.d.sync += self._number.eq(Mux(again, self._loop, now.then))
+        m.d.sync += self._number.eq(self._then)
 
         with m.If(now.loop == Loop.TURN):
             with m.If(now.final):
@@ -428,13 +443,14 @@ class Sequencer(Component):
             with m.Else():
                 m.d.sync += progress.buffer.eq(~progress.buffer)
             m.next = "TURN"
-        with m.Elif(~again & self._then_is_end):
+        with m.Elif(self._ends):
             # ROPE of heads that are not whole
             with m.If(now.sine & ~head_ends):
                 self._reject(m, Fault.BAD_OPERAND)
             m.next = "FINISH"
-        with m.Elif(Mux(again, self._loop_is_same, self._then_is_same)):
+        with m.Elif(self._same):
             m.d.comb += self._dependences.begin.eq(1)
+            m.d.sync += self._waits.eq(1)
             m.next = "WAIT"
         with m.Else():
             m.next = "SETUP"

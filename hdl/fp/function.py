@@ -7,7 +7,7 @@ from amaranth.lib.wiring import Component, In, Out
 
 from hdl.multiplier import Multiplier
 
-from .convert import INFINITY, NAN, share
+from .convert import share
 from .pipeline import enable_port, stage
 from .tables import (
     C0_BITS,
@@ -65,46 +65,66 @@ class SpecialFunction(Component):
         register = stage(m, self.enable[1])
         scaled = Cat(Const(0, 9), x_1[:23], Const(1, 1)) >> reach_1
         fixed_2 = register(Mux(beyond_1, 0, scaled) ^ x_1[31].replicate(33), "fixed_2")
-        x_2 = register(x_1, "x_2")
-        function_2 = register(function_1, "function_2")
-
-        # 3: x * 2**25, rounded; table address, t, what gives the exponent, special cases
-        register = stage(m, self.enable[2])
-        sign, exponent, mantissa = x_2[31], x_2[23:31], x_2[:23]
-        is_exp2 = share(m, function_2 == Function.EXP2, "is_exp2")
-        is_rsqrt = share(m, function_2 == Function.RSQRT, "is_rsqrt")
-        fixed = share(m, (Cat(fixed_2, sign) + 1)[1:34], "fixed")
-        page = Mux(is_exp2, 0, Mux(is_rsqrt, Cat(~exponent[0], 1), 1))
-        address = Cat(Mux(is_exp2, fixed[18:25], mantissa[16:23]), page[:2])
-        position = share(m, Mux(is_exp2, fixed[:18], Cat(Const(0, 2), mantissa[:16])), "position")
-        centred = Cat(position[:17], ~position[17]).as_signed()
-        whole = Mux(is_exp2, fixed[25:33], Mux(is_rsqrt, (exponent + 1)[1:], exponent))
-        zero, top = exponent == 0, exponent == 255
-        signed_zero, signed_infinity = Cat(Const(0, 31), sign), Cat(Const(INFINITY, 31), sign)
-        special, pattern = Signal(), Signal(32)
-        with m.Switch(function_2):
+        # Special cases: what the result's exponent and quiet bit are then. Results of PASS are
+        # special, x itself.
+        sign, exponent, mantissa = x_1[31], x_1[23:31], x_1[:23]
+        some, zero, top = Signal(), exponent == 0, exponent == 255
+        m.d.comb += some.eq(mantissa != 0)
+        not_number = top & some
+        special, infinite, quiet = Signal(), Signal(), Signal()
+        with m.Switch(function_1):
             with m.Case(Function.PASS):
-                m.d.comb += [special.eq(1), pattern.eq(x_2)]
+                m.d.comb += special.eq(1)
             with m.Case(Function.EXP2):
                 below = sign & (exponent == 133) & (mantissa > 0x7C0000)
                 m.d.comb += [
                     special.eq((exponent >= 134) | below),
-                    pattern.eq(Mux(sign, 0, INFINITY)),
+                    infinite.eq(not_number | ~sign),
+                    quiet.eq(not_number),
                 ]
             with m.Case(Function.RECIPROCAL):
                 m.d.comb += [
-                    special.eq(zero | (exponent >= 254) | ((exponent == 253) & (mantissa != 0))),
-                    pattern.eq(Mux(zero, signed_infinity, signed_zero)),
+                    special.eq(zero | (exponent >= 254) | ((exponent == 253) & some)),
+                    infinite.eq(not_number | zero),
+                    quiet.eq(not_number),
                 ]
             with m.Case(Function.RSQRT):
                 m.d.comb += [
                     special.eq(zero | top | sign),
-                    pattern.eq(Mux(zero, INFINITY, Mux(sign, NAN, 0))),
+                    infinite.eq(not_number | zero | sign),
+                    quiet.eq(not_number | (sign & ~zero)),
                 ]
-        with m.If((function_2 != Function.PASS) & top & (mantissa != 0)):
-            m.d.comb += pattern.eq(NAN)
-        # An ordinary result has only the sign of a reciprocal in its pattern.
-        negative = sign & (function_2 == Function.RECIPROCAL)
+        passes = function_1 == Function.PASS
+        is_exp2, is_rsqrt = function_1 == Function.EXP2, function_1 == Function.RSQRT
+        is_reciprocal = function_1 == Function.RECIPROCAL
+        passes_2 = register(passes, "passes_2")
+        special_2 = register(special, "special_2")
+        forced_2 = register(special & ~passes, "forced_2")
+        infinite_2 = register(infinite, "infinite_2")
+        quiet_2 = register(quiet, "quiet_2")
+        sign_2 = register(sign & (passes | (is_reciprocal & ~not_number)), "sign_2")
+        is_exp2_2 = register(is_exp2, "is_exp2_2")
+        page = Mux(is_exp2, 0, Mux(is_rsqrt, Cat(~exponent[0], 1), 1))
+        page_2 = register(page[:2], "page_2")
+        whole_2 = register(Mux(is_rsqrt, (exponent + 1)[1:], exponent), "whole_2")
+        x_2 = register(x_1, "x_2")
+        function_2 = register(function_1, "function_2")
+
+        # 3: x * 2**25, rounded; table address, t, what gives the exponent or is the result
+        register = stage(m, self.enable[2])
+        mantissa = x_2[:23]
+        fixed = share(m, (Cat(fixed_2, x_2[31]) + 1)[1:34], "fixed")
+        address = Cat(Mux(is_exp2_2, fixed[18:25], mantissa[16:23]), page_2)
+        position = share(m, Mux(is_exp2_2, fixed[:18], Cat(Const(0, 2), mantissa[:16])), "position")
+        centred = Cat(position[:17], ~position[17]).as_signed()
+        exponent = Mux(forced_2, infinite_2.replicate(8), Mux(is_exp2_2, fixed[25:33], whole_2))
+        tail = Cat(
+            mantissa[:22] & passes_2.replicate(22),
+            Mux(passes_2, mantissa[22], quiet_2),
+            exponent[:8],
+            sign_2,
+            special_2,
+        )
 
         entry = data.StructLayout({"c0": C0_BITS, "c1": signed(C1_BITS), "c2": signed(C2_BITS)})
         m.submodules.table = table = Memory(
@@ -115,7 +135,6 @@ class SpecialFunction(Component):
         read = table.read_port()
         m.d.comb += [read.addr.eq(address), read.en.eq(self.enable[2])]
 
-        tail = Cat(Mux(special, pattern, Cat(Const(0, 23), whole[:8], negative)), special)
         t_3 = register(centred, "t_3")
         function_3 = register(function_2, "function_3")
         tail_3 = register(tail, "tail_3")

@@ -85,9 +85,7 @@ class Dependences(Component):
         with m.If(self.begin):  # perhaps in the cycle of the last pass's last word
             m.d.sync += started.eq(0)
         most = (1 << len(now.drain)) - 1
-        _, drained = count_down(
-            "drain", most, self.step & (~now.overlap | ~started), now.drain
-        )
+        _, drained = count_down("drain", most, self.step & (~now.overlap | ~started), now.drain)
         landing, landed = Signal.like(now.landing), Signal(init=1)
         longer = Signal()
         m.d.comb += longer.eq(now.landing > landing)
@@ -100,9 +98,7 @@ class Dependences(Component):
         cycles = timing.accumulate - 1
         pace, _ = count_down("pace", cycles, self.step & self.block_start, Const(cycles))
         paced = Signal(init=1)  # the next block may follow
-        m.d.sync += paced.eq(
-            ~now.paced | Mux(self.step & self.block_start, cycles == 0, pace <= 1)
-        )
+        m.d.sync += paced.eq(~now.paced | Mux(self.step & self.block_start, cycles == 0, pace <= 1))
 
         claim = self.step & self.word_start
 

@@ -67,9 +67,7 @@ class RowSums(Component):
 
         def enable(stage):
             """Of an adder whose operands stand at this stage: it moves where there is a word."""
-            return held(
-                platform, Cat(tags.at("valid", stage + s) for s in range(FpAdd.latency))
-            )
+            return held(platform, Cat(tags.at("valid", stage + s) for s in range(FpAdd.latency)))
 
         values = list(self.values)
         while len(values) > 1:

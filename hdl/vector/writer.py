@@ -121,9 +121,7 @@ class MemoryWriter(Component):
         beat_bits = exact_log2(port_bytes)
         m.d.sync += [
             base.eq(Mux(word.token, self.token_base, self.block_base)),
-            offset.eq(
-                Mux(word.token, word.row << 2, word.destination << exact_log2(BLOCK_BYTES))
-            ),
+            offset.eq(Mux(word.token, word.row << 2, word.destination << exact_log2(BLOCK_BYTES))),
             address.eq(base + offset),
             about_1.eq(about),
             about_2.eq(about_1),

@@ -71,7 +71,8 @@ class Controller(wiring.Component):
     unit_reset : Out(1), port_abort : Out(1)
         Resets every unit; makes the memory port drop what it has on its way.
     running, dispatched : Out(1), index : Out, activity : Out(activity_signature)
-        For the trace: the cycles that are counted; an instruction is handed out, its index; as every unit.
+        For the trace: the cycles that are counted; an instruction is handed out, its index; as
+        every unit.
     model, step : Out; rows, segments, outputs : In(read_port)
     descriptor, program : Out(read_client)
     """
@@ -169,16 +170,19 @@ class Controller(wiring.Component):
             counters.enable.eq(was_running),
         ]
 
-        record = self._fault_record(m, registers, descriptor, dispatch, semaphores, watch, quiet)
-
-        m.d.sync += record.clear.eq(0)
         quiet_cycles = Signal(range(_QUIET_CYCLES + 1))
         progress, resting = Signal(), Signal()  # a cycle ago
+        active, tape_left = Signal(len(QUEUES)), Signal()
         m.d.sync += [
             progress.eq(self.progress | dispatch.dispatched),
-            resting.eq(dispatch.ended & ~self.active.any() & self.port_idle),
+            active.eq(self.active),
+            tape_left.eq(self.tape_left),
+            resting.eq(dispatch.ended & ~active.any() & self.port_idle),
         ]
         m.d.comb += quiet.eq(quiet_cycles == _QUIET_CYCLES)
+        unread = quiet & tape_left
+        record = self._fault_record(m, registers, descriptor, dispatch, semaphores, watch, unread)
+        m.d.sync += record.clear.eq(0)
         with m.If(registers.acknowledge):
             m.d.sync += self.irq.eq(0)
         with m.If(progress | ~was_running):
@@ -243,7 +247,7 @@ class Controller(wiring.Component):
                 with m.If(record.found):
                     m.d.sync += [reset.eq(1), forget.eq(1), self.port_abort.eq(1)]
                     m.next = "ABORT"
-                with m.Elif(quiet & ~self.tape_left & ~record.noticed):
+                with m.Elif(quiet & ~tape_left & ~record.noticed):
                     finish()
             with m.State("ABORT"):
                 with m.If(self.port_idle):
@@ -266,7 +270,7 @@ class Controller(wiring.Component):
             m.d.comb += [activity.blocked.eq(1), activity.cause.eq(Cause.DRAIN)]
         return m
 
-    def _fault_record(self, m, registers, descriptor, dispatch, semaphores, watch, quiet):
+    def _fault_record(self, m, registers, descriptor, dispatch, semaphores, watch, unread):
         """Collects every reason to stop; returns the record."""
         model, written = self.model, dispatch.written
         # Comparisons stand in registers; what is a pulse is kept for the record.
@@ -296,7 +300,7 @@ class Controller(wiring.Component):
             (no_position, Fault.BAD_DESCRIPTOR, DescriptorError.POSITION),
             (dispatch.fault != Fault.NONE, dispatch.fault, 0),
             (lost, Fault.SEMAPHORE, 0),
-            (quiet & self.tape_left, Fault.TAPE_LEFT, 0),
+            (unread, Fault.TAPE_LEFT, 0),
             (self._stop, Fault.WATCHDOG, 1),
             (idle_long, Fault.WATCHDOG, 0),
         ]

@@ -107,8 +107,8 @@ class Dispatcher(wiring.Component):
             reader.count.eq((1 << 24) - 1),  # more than any program: END stops it
         ]
 
-        # Decode: what the word asks for, into a FIFO of two words, so that nothing that takes a
-        # word reaches back to where it comes from.
+        # Decode: what the word asks for, into a register and a FIFO of two words, so that nothing
+        # that takes a word reaches back to where it comes from.
         decoded_layout = data.StructLayout(
             {
                 "word": INSTRUCTION_BITS,
@@ -121,14 +121,17 @@ class Dispatcher(wiring.Component):
                 "unknown": 1,  # opcode or register
             }
         )
-        words, decoded, head = reader.words, Signal(decoded_layout), Signal(decoded_layout)
+        words, head = reader.words, Signal(decoded_layout)
+        now, decoded, decoded_valid = Signal(decoded_layout), Signal(decoded_layout), Signal()
         have, take, illegal = Signal(), Signal(), Signal()  # of the word in `head`
         m.submodules.decoded = fifo = SyncFIFO(width=decoded_layout.size, depth=2)
-        self._decode(m, words.payload, decoded)
+        self._decode(m, words.payload, now)
+        with m.If(words.ready):
+            m.d.sync += [decoded.eq(now), decoded_valid.eq(words.valid)]
         m.d.comb += [
             fifo.w_data.eq(decoded),
-            fifo.w_en.eq(words.valid),
-            words.ready.eq(fifo.w_rdy),
+            fifo.w_en.eq(decoded_valid),
+            words.ready.eq(fifo.w_rdy | ~decoded_valid),
             self.ahead.eq(have),
             fifo.r_en.eq(~have | take),
         ]

@@ -59,8 +59,8 @@ HEAD_POLLED_CYCLES = 4005
 """runtime/rtl_chip.py: the first step of a program rings so many cycles behind the first word of
 its head, or so many behind its request where that has not come."""
 
-QUIET_TO_DONE = 10
-"""hdl/control/controller.py: a register, eight quiet cycles, and the cycle that ends."""
+QUIET_TO_DONE = 11
+"""hdl/control/controller.py: two registers, eight quiet cycles, and the cycle that ends."""
 
 LAST_WORD_TO_GOOD = 6
 """hdl/control/descriptor.py: three cycles between segments and rows, two behind the outputs, one to

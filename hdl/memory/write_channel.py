@@ -136,20 +136,20 @@ class WriteChannel(wiring.Component):
         # Beats of the burst in hand, from its client or, after an abort, from nowhere.
         left = Signal(9)  # beats of the burst still to take
         some, one = Signal(), Signal()  # left is not 0; it is 1
-        owner = Signal(len(clients))  # one-hot, none where nothing is left
+        owner = Signal(len(clients))  # one-hot, none where nothing is left or after an abort
         room, have = Signal(), Signal()
         head = data.View(send_layout, sends.r_data)
         beat = Signal(clients[0].data.payload.shape())
         m.d.comb += room.eq(~axi.wvalid | axi.wready)
         for number, (name, client) in enumerate(zip(self.clients, clients, strict=True)):
-            with m.If(owner[number] & ~self.abort):
+            with m.If(owner[number]):
                 m.d.comb += [
                     client.data.ready.eq(room),
                     have.eq(client.data.valid),
                     beat.eq(client.data.payload),
                     getattr(self, f"{name}_beat").eq(room & client.data.valid),
                 ]
-        with m.If(self.abort & some):
+        with m.If(some & ~owner.any()):
             m.d.comb += have.eq(1)  # beat is 0, strobes and all
         taken = Signal()
         m.d.comb += taken.eq(have & room)
@@ -175,6 +175,10 @@ class WriteChannel(wiring.Component):
                     for number, bit in enumerate(owner)
                 ],
             ]
+
+        # (A beat that a client gives in the first cycle of an abort is as good as any before.)
+        with m.If(self.abort):
+            m.d.sync += owner.eq(0)
 
         # Responses come in order: one ID.
         valid, failed = Signal(), Signal()

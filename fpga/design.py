@@ -2,7 +2,6 @@
 
 import gc
 import hashlib
-import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +15,16 @@ from fpga.blocks import BLOCKS
 from fpga.boards import Board, Shell
 from fpga.bringup import BringUp
 from fpga.pll import Ecp5Pll, GowinPll
+from fpga.script import TOP
 from hdl.accelerator import Accelerator
 from hdl.board import Board as BoardTop
 from hdl.config import Config
-from hdl.emit import memories_without_zeros
+from hdl.emit import collisions_undefined, memories_without_zeros, relative_sources, without_sources
 from hdl.sdram import SdramTiming
 
 __all__ = [
     "ROOT",
-    "TOP",
     "Design",
-    "collisions_undefined",
     "default_target",
     "emit_design",
     "sources_hash",
@@ -34,14 +32,11 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
-TOP = "top"
 WITH_PINS = ("board", "bringup")
 """Targets that use the board's pins by their meaning; others are folded to two."""
 
 BAUD = 3_000_000
 """Of the host link: what the FTDI chips on these boards do at the most."""
-
-_SOURCE = re.compile(r"^\s*attribute \\src .*\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -100,10 +95,10 @@ def emit_design(board: Board, target: str, config: Config, mhz: float) -> Design
             error.__traceback__ = None
             gc.collect()
             raise UserError(f"target {target} at {mhz:g} MHz: {error}") from None
-    text = collisions_undefined(_relative(_text(plan.files[f"{TOP}.il"])))
+    text = collisions_undefined(relative_sources(_text(plan.files[f"{TOP}.il"])))
     suffix = next(s for s in (".lpf", ".cst") if f"{TOP}{s}" in plan.files)
     constraints = _text(plan.files[f"{TOP}{suffix}"])
-    digest = hashlib.sha256((_SOURCE.sub("", text) + constraints).encode())
+    digest = hashlib.sha256((without_sources(text) + constraints).encode())
     return Design(text, constraints, digest.hexdigest()[:16], pll.output_mhz)
 
 
@@ -117,45 +112,6 @@ def _plan(
 
 def _text(content: str | bytes) -> str:
     return content.decode() if isinstance(content, bytes) else content
-
-
-def _relative(rtlil: str) -> str:
-    """Source paths from the repository's root, those of packages from their own."""
-    rtlil = re.sub(r'(\\src "|\|)[^"|]*/(?:site-packages|python3\.\d+)/', r"\1", rtlil)
-    return rtlil.replace(f"{ROOT}/", "")
-
-
-def collisions_undefined(rtlil: str) -> str:
-    """RTLIL in which reading a word while it is written gives anything, for marked memories.
-
-    The mark is the attribute ``no_rw_check``; Amaranth's FIFOs count as marked, for they read no
-    place before it is written and write none before it has been read. Yosys heeds the mark where it
-    makes a read port itself, not for Amaranth's, which come with a mask that says that the old word
-    is read; block RAM then gets registers and multiplexers that see to it.
-    """
-    lines = rtlil.split("\n")
-    marked: set[str] = set()
-    reader, is_marked, mask = "", False, 0
-    for number, line in enumerate(lines):
-        words = line.split()
-        if words[:1] == ["module"]:
-            marked = set()
-        elif words[:2] == ["attribute", "\\no_rw_check"]:
-            is_marked = words[2] != "0"
-        elif words[:2] == ["attribute", "\\src"]:
-            is_marked |= words[2].startswith('"amaranth/lib/fifo.py:')
-        elif words[:1] in (["memory"], ["wire"], ["cell"]):
-            if is_marked and words[0] == "memory":
-                marked.add(words[-1])
-            is_marked, reader = False, words[1] if words[0] == "cell" else ""
-        elif reader == "$memrd_v2" and words[:2] == ["parameter", "\\MEMID"]:
-            reader = words[2].strip('"').replace("\\\\", "\\")
-        elif reader in marked and words[:2] == ["parameter", "\\COLLISION_X_MASK"]:
-            mask = number
-        elif reader in marked and words == ["parameter", "\\CLK_ENABLE", "1"]:
-            head, _, bits = lines[mask].rpartition("'")
-            lines[mask] = f"{head}'{'1' * len(bits)}"
-    return "\n".join(lines)
 
 
 def sources_hash() -> str:

@@ -24,7 +24,8 @@ from fpga.family import RESOURCES
 from fpga.netlist import Netlist
 from fpga.place import SeedResult, best, pack, place
 from fpga.report import fit_problem, markdown, netlist_figures, placed_figures
-from fpga.synthesis import LOG, MEMORIES, NETLIST, read_memories, synthesise
+from fpga.script import MEMORIES
+from fpga.synthesis import LOG, NETLIST, read_memories, synthesise
 from fpga.tools import Runner, ToolError, versions
 from hdl.config import Config
 

@@ -5,14 +5,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fpga.design import TOP, Design
+from fpga.design import Design
 from fpga.family import Family
+from fpga.script import synthesis_steps
 from fpga.tools import Runner
 
-__all__ = ["MemoryPorts", "memories_with_collision_logic", "read_memories", "synthesise"]
+__all__ = [
+    "MemoryPorts",
+    "memories_with_collision_logic",
+    "read_memories",
+    "synthesise",
+]
 
 NETLIST = "netlist.json"
-MEMORIES = "memories.il"
 LOG = "synthesis.log"
 
 
@@ -25,24 +30,14 @@ def synthesise(
 ) -> None:
     """Write `netlist.json` (flattened) and `memories.il` (memories before mapping) into a folder.
 
-    ``watch`` gets what is being done and the share of the steps that came before. The design is
-    flattened before the family's own script, so that registers keep the scope they came from.
+    ``watch`` gets what is being done and the share of the steps that came before.
     """
     (folder / "design.il").write_text(design.rtlil)
     steps = [
         ("reading", "read_rtlil design.il"),
-        ("reading", "chformal -remove"),
-        ("reading", f"hierarchy -top {TOP}"),
-        ("flattening", "proc -latches error"),
-        ("flattening", "flatten -scopename"),
+        *synthesis_steps(family),
+        ("writing the netlist", f"write_json {NETLIST}.part"),
     ]
-    labels = [label for label, _ in family.phases]
-    for label, following in zip(labels, [*labels[1:], ""], strict=True):
-        text = dict(family.phases)[label]
-        if label == "map_ram":
-            steps.append((text, f"tee -q -o {MEMORIES} dump t:$mem_v2"))
-        steps.append((text, f"{family.synthesis} -top {TOP} -run {label}:{following}"))
-    steps.append(("writing the netlist", f"write_json {NETLIST}.part"))
     texts = list(dict.fromkeys(text for text, _ in steps))
     # Of the whole time: mapping logic (ABC) is half of it.
     weights = [6.0 if text == "mapping logic" else 1.0 for text in texts]

@@ -1,7 +1,9 @@
 """Verilog, or Yosys's RTLIL, of a component."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from amaranth.back import rtlil, verilog
@@ -9,7 +11,18 @@ from amaranth.hdl import Const, Value
 from amaranth.hdl._ir import PortDirection  # 0.5 has no public name for it
 from amaranth.lib.wiring import Component, In
 
-__all__ = ["emit_rtlil", "emit_verilog", "memories_without_zeros", "ports_of"]
+__all__ = [
+    "collisions_undefined",
+    "emit_rtlil",
+    "emit_verilog",
+    "memories_without_zeros",
+    "ports_of",
+    "relative_sources",
+    "without_sources",
+]
+
+_ROOT = Path(__file__).resolve().parent.parent
+_SOURCE = re.compile(r"^\s*attribute \\src .*\n", re.MULTILINE)
 
 
 def ports_of(component: Component, separator: str = "_") -> dict[str, tuple[Value, PortDirection]]:
@@ -66,13 +79,55 @@ def emit_rtlil(
 ) -> str:
     """RTLIL of a component and everything in it, for synthesis; ports as of ``emit_verilog``.
 
-    ``platform``: Amaranth's, or anything with the ``get_*`` methods that replace parts.
+    Without source locations, with ``collisions_undefined``. ``platform``: Amaranth's, or anything
+    with the ``get_*`` methods that replace parts.
     """
     with memories_without_zeros():
-        return rtlil.convert(
-            component,
-            name=name,
-            platform=platform,
-            ports=ports_of(component, separator),
-            emit_src=False,
+        text = rtlil.convert(
+            component, name=name, platform=platform, ports=ports_of(component, separator)
         )
+    return without_sources(collisions_undefined(relative_sources(text)))
+
+
+def relative_sources(rtlil: str) -> str:
+    """RTLIL with source paths from the repository's root, those of packages from their own."""
+    rtlil = re.sub(r'(\\src "|\|)[^"|]*/(?:site-packages|python3\.\d+)/', r"\1", rtlil)
+    return rtlil.replace(f"{_ROOT}/", "")
+
+
+def without_sources(rtlil: str) -> str:
+    """RTLIL without source locations: equal RTL, equal text."""
+    return _SOURCE.sub("", rtlil)
+
+
+def collisions_undefined(rtlil: str) -> str:
+    """RTLIL in which reading a word while it is written gives anything, for marked memories.
+
+    The mark is the attribute ``no_rw_check``; Amaranth's FIFOs count as marked, for they read no
+    place before it is written and write none before it has been read. Yosys heeds the mark where it
+    makes a read port itself, not for Amaranth's, which come with a mask that says that the old word
+    is read; block RAM then gets registers and multiplexers that see to it.
+    """
+    lines = rtlil.split("\n")
+    marked: set[str] = set()
+    reader, is_marked, mask = "", False, 0
+    for number, line in enumerate(lines):
+        words = line.split()
+        if words[:1] == ["module"]:
+            marked = set()
+        elif words[:2] == ["attribute", "\\no_rw_check"]:
+            is_marked = words[2] != "0"
+        elif words[:2] == ["attribute", "\\src"]:
+            is_marked |= words[2].startswith('"amaranth/lib/fifo.py:')
+        elif words[:1] in (["memory"], ["wire"], ["cell"]):
+            if is_marked and words[0] == "memory":
+                marked.add(words[-1])
+            is_marked, reader = False, words[1] if words[0] == "cell" else ""
+        elif reader == "$memrd_v2" and words[:2] == ["parameter", "\\MEMID"]:
+            reader = words[2].strip('"').replace("\\\\", "\\")
+        elif reader in marked and words[:2] == ["parameter", "\\COLLISION_X_MASK"]:
+            mask = number
+        elif reader in marked and words == ["parameter", "\\CLK_ENABLE", "1"]:
+            head, _, bits = lines[mask].rpartition("'")
+            lines[mask] = f"{head}'{'1' * len(bits)}"
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The ECP5 netlist of a component, from the cache or newly made."""
+"""The ECP5 netlist of a component, as the FPGA flow makes it, from the cache or newly made."""
 
 import hashlib
 import re
@@ -10,6 +10,8 @@ from typing import Any
 
 from amaranth.lib.wiring import Component
 
+from fpga.family import FAMILIES
+from fpga.script import TOP, synthesis_steps
 from hdl.emit import emit_rtlil
 from sim.netlist import yosys
 from sim.verilated.cache import claim
@@ -17,15 +19,9 @@ from sim.verilated.toolchain import cache_directory
 
 __all__ = ["TOP", "Netlist", "synthesize"]
 
-TOP = "top"
-
 _SYNTHESIS = (
     "read_rtlil rtl.il",
-    "chformal -remove",
-    # The alias of an array's element is called `sums[0]`, as a bit of the array `sums` is; ABC's
-    # netlist can't tell them apart and Yosys 0.70 stops.
-    r"rename -hide w:*\[*",
-    f"synth_ecp5 -top {TOP}",
+    *(command for _, command in synthesis_steps(FAMILIES["ecp5"])),
     "design -save mapped",
     "delete =A:blackbox =A:whitebox",  # the library's modules
     "write_rtlil mapped.il",

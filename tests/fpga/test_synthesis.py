@@ -12,13 +12,13 @@ from amaranth.lib.wiring import Component, In, Out
 from compiler.errors import UserError
 from fpga import tools
 from fpga.boards import find_board
-from fpga.design import Design, collisions_undefined, emit_design, sources_hash
+from fpga.design import Design, emit_design, sources_hash
 from fpga.family import FAMILIES
 from fpga.netlist import Netlist
 from fpga.synthesis import memories_with_collision_logic, read_memories, synthesise
 from fpga.tools import Runner, ToolError
 from hdl.config import PRESETS
-from hdl.emit import ports_of
+from hdl.emit import collisions_undefined, ports_of
 
 
 class Table(Component):

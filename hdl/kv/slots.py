@@ -63,7 +63,10 @@ class PageSlots(Component):
         slot_bits = log2_exact(config.page_slots)
 
         m.submodules.elements = elements = Memory(
-            shape=config.port_bits, depth=config.page_slots << (self._beat_bits + 1), init=[]
+            shape=config.port_bits,
+            depth=config.page_slots << (self._beat_bits + 1),
+            init=[],
+            attrs={"no_rw_check": 1},  # a page is read when all of it is here
         )
         read = elements.read_port()
         store = elements.write_port()

@@ -5,7 +5,7 @@ credits keep the reader of a word behind its writer, and a unit that reads and w
 word (ADD) writes it later. So ``no_rw_check`` tells Yosys to build no bypass for that case.
 """
 
-from amaranth.hdl import Module
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, Signature
@@ -55,7 +55,10 @@ class RowMemory(wiring.Component):
     write : In(write_port(row_address_bits, word_bits))
         Vector unit; always served.
     load : In(stream({address, data}))
-        Row loader; served in cycles without ``write.enable``.
+        Row loader; served a cycle behind those without ``write.enable``.
+
+    A word can be read from an address that comes 3 cycles after its write. (The vector unit reads
+    later than that after the end of what wrote, and a semaphore takes as long.)
     """
 
     def __init__(self, config: Config):
@@ -79,23 +82,22 @@ class RowMemory(wiring.Component):
             attrs=ATTRIBUTES,
         )
         read, write = memory.read_port(), memory.write_port()
+        # The memory is spread over the chip: its port has registers, and so has what decides.
+        ready = Signal(init=1)
+        first = Signal(len(write.addr) + len(write.data))
+        m.d.sync += [
+            ready.eq(~self.write.enable),
+            first.eq(Cat(self.write.address, self.write.data)),
+            write.en.eq(~ready | self.load.valid),
+            Cat(write.addr, write.data).eq(
+                Mux(ready, Cat(self.load.payload.address, self.load.payload.data), first)
+            ),
+        ]
         m.d.comb += [
             read.addr.eq(self.read.address),
             self.read.data.eq(read.data),
-            self.load.ready.eq(~self.write.enable),
+            self.load.ready.eq(ready),
         ]
-        with m.If(self.write.enable):
-            m.d.comb += [
-                write.addr.eq(self.write.address),
-                write.data.eq(self.write.data),
-                write.en.eq(1),
-            ]
-        with m.Else():
-            m.d.comb += [
-                write.addr.eq(self.load.payload.address),
-                write.data.eq(self.load.payload.data),
-                write.en.eq(self.load.valid),
-            ]
         return m
 
 
@@ -107,7 +109,7 @@ class ConstantMemory(wiring.Component):
     read : In(read_port(constant_address_bits, word_bits))
         Vector unit.
     load : In(stream({address, data}))
-        Row loader; always ready.
+        Row loader; always ready. A word can be read from an address that comes 2 cycles later.
     """
 
     def __init__(self, config: Config):
@@ -134,6 +136,8 @@ class ConstantMemory(wiring.Component):
             read.addr.eq(self.read.address),
             self.read.data.eq(read.data),
             self.load.ready.eq(1),
+        ]
+        m.d.sync += [
             write.addr.eq(self.load.payload.address),
             write.data.eq(self.load.payload.data),
             write.en.eq(self.load.valid),

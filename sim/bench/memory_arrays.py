@@ -7,12 +7,13 @@ from sim.bench import Coverage, Source, parameters, rng, start
 
 DEPTH, WIDTH = parameters()["depth"], parameters()["width"]
 HAS_LOAD, HAS_WRITE = parameters()["load"], parameters()["write"]
+WRITE_STAGES, LOAD_STAGES = (parameters()[f"{name}_stages"] for name in ("write", "load"))
 ADDRESS_BITS = (DEPTH - 1).bit_length()
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def random_access(dut):
-    """Writes, loads, reads every cycle against a dict; collisions of one address are left out."""
+    """Writes, loads, reads every cycle against a dict; words on their way are not looked at."""
     await start(dut)
     cover = Coverage(
         "read after write",
@@ -32,9 +33,11 @@ async def random_access(dut):
             loads.append((draw.choice(hot), draw.getrandbits(WIDTH)))
             load.send(loads[-1][0] | loads[-1][1] << ADDRESS_BITS)
     looked: int | None = None
+    on_way: list[tuple[int, int, int]] = []  # cycle from which on it can be read, address, word
+    blocked = False
     write: tuple[int, int] | None = None
     edge = RisingEdge(dut.clk)
-    for _ in range(1500):
+    for cycle in range(1500):
         if HAS_WRITE:
             write = None
             if draw.random() < 0.5:
@@ -50,18 +53,19 @@ async def random_access(dut):
             cover.hit("read after write")
             cover.hit("first word", looked == 0)
             cover.hit("last word", looked == DEPTH - 1)
-        written = []
         if write is not None:
-            written.append(write)
+            on_way.append((cycle + 1 + WRITE_STAGES, *write))
         if load is not None and int(dut.load__valid.value):
-            assert int(dut.load__ready.value) == int(write is None)
-            if write is None:
-                written.append(loads[sent])
+            assert int(dut.load__ready.value) == int(not blocked)
+            if not blocked:
+                on_way.append((cycle + 1 + LOAD_STAGES, *loads[sent]))
                 sent += 1
                 cover.hit("load goes")
             elif HAS_WRITE:
                 cover.hit("load waits")
-        looked = address if all(a != address for a, _ in written) else None
-        model.update(written)
+        blocked = write is not None
+        looked = address if all(a != address for _, a, _ in on_way) else None
+        model.update((a, word) for due, a, word in on_way if due <= cycle + 1)
+        on_way = [entry for entry in on_way if entry[0] > cycle + 1]
     assert not HAS_LOAD or sent > 200
     cover.assert_complete()

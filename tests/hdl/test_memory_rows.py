@@ -38,5 +38,7 @@ def test_memories(preset, memory):
             "width": width,
             "load": memory is not ActivationMemory,
             "write": memory is not ConstantMemory,
+            "write_stages": 2 if memory is RowMemory else 0,
+            "load_stages": 1,
         },
     )

@@ -234,9 +234,8 @@ class AppendWriter(Component):
                 ]
         m.d.comb += fault.cause.eq(Fault.BAD_OPERAND)
 
-        # Write out: the elements, then at the head's end the scale. Request and data side by side,
-        # a request with its first beat; a block follows the one before without a gap. What goes is
-        # chosen in one cycle, and put in the FIFOs in the next.
+        # Write out: the elements, then at the head's end the scale, a request with its first beat;
+        # a block follows the one before without a gap.
         m.submodules.requests = requests = StreamFIFO(self.memory.request.payload.shape(), 6)
         m.submodules.beats = beats = StreamFIFO(self.memory.data.payload.shape(), 6)
         connect(m, requests.o, flipped(self.memory.request))
@@ -249,7 +248,7 @@ class AppendWriter(Component):
         where, scale_where = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
         given = Signal(range(block_beats))  # beats of this turn before this one
         outstanding = Signal(range(MAX_OUTSTANDING + 1))
-        room = Signal()  # a cycle old: two places more than are needed
+        room = Signal()  # a cycle old, and what is on its way is not counted: four places
         go, done = Signal(), Signal()
         m.d.comb += [
             go.eq(writing & room),
@@ -257,21 +256,32 @@ class AppendWriter(Component):
             places.o.ready.eq(~writing | done),
             left_behind.eq(done),
         ]
+        # A beat goes a cycle behind its request: first two of them are chosen, then one.
+        pair_beats = min(2, block_beats)
+        pair = elements.word_select(given >> 1, pair_beats * config.port_bits)
+        chosen = Signal(pair_beats * config.port_bits)
+        chosen_scale = Signal.like(scale)
+        chosen_valid, is_scale, odd = Signal(), Signal(), Signal()
+        lane = Signal(range(config.port_bytes))
         m.d.sync += [
             requests.i.valid.eq(go & asks),
             requests.i.p.address.eq(Mux(scale_turn, scale_where >> beat_bits << beat_bits, where)),
             requests.i.p.beats.eq(Mux(scale_turn, 1, block_beats)),
-            beats.i.valid.eq(go),
+            chosen_valid.eq(go),
+            chosen.eq(pair),
+            chosen_scale.eq(scale),
+            is_scale.eq(scale_turn),
+            odd.eq(given[:1].any()),
+            lane.eq(scale_where[:beat_bits]),
+            beats.i.valid.eq(chosen_valid),
             beats.i.p.data.eq(
                 Mux(
-                    scale_turn,
-                    scale.replicate(config.port_bytes),
-                    elements.word_select(given, config.port_bits),
+                    is_scale,
+                    chosen_scale.replicate(config.port_bytes),
+                    chosen.word_select(odd, config.port_bits),
                 )
             ),
-            beats.i.p.strobe.eq(
-                Mux(scale_turn, 1 << scale_where[:beat_bits], (1 << config.port_bytes) - 1)
-            ),
+            beats.i.p.strobe.eq(Mux(is_scale, 1 << lane, (1 << config.port_bytes) - 1)),
         ]
         with m.If(go):
             m.d.sync += [

@@ -115,17 +115,20 @@ class WordLookup(Component):
         current = Signal(self._config.port_bits)
         head = pending.o.p
         take = Signal()  # what a reply needs was there a cycle ago, and it is still
+        fetched = Signal()  # ... and it is a new beat
         m.d.comb += [
             beats.i.valid.eq(self.arrive),
             beats.i.payload.eq(self.beat),
             pending.o.ready.eq(take),
-            beats.o.ready.eq(take & head.fetch),
+            beats.o.ready.eq(fetched),
             current.eq(line),
         ]
-        m.d.sync += take.eq(
-            pending.o.valid & (~head.fetch | beats.o.valid) & ~self.reply.valid & ~take
-        )
-        with m.If(head.fetch):
+        able = pending.o.valid & ~self.reply.valid & ~take
+        m.d.sync += [
+            take.eq(able & (~head.fetch | beats.o.valid)),
+            fetched.eq(able & head.fetch & beats.o.valid),
+        ]
+        with m.If(fetched):
             m.d.comb += current.eq(beats.o.payload)
         with m.If(self.reply.ready):
             m.d.sync += self.reply.valid.eq(0)

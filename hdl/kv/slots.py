@@ -12,6 +12,9 @@ from hdl.kv.records import log2_exact
 
 __all__ = ["PageSlots", "slot_write"]
 
+ATTRIBUTES = {"no_rw_check": 1}
+"""Of the memories: a slot is read when it is whole, and not written before it is free again."""
+
 
 def slot_write(config: Config) -> data.StructLayout:
     """A beat of a page: where it goes. At most one of the enables is set.
@@ -66,7 +69,7 @@ class PageSlots(Component):
             shape=config.port_bits,
             depth=config.page_slots << (self._beat_bits + 1),
             init=[],
-            attrs={"no_rw_check": 1},  # a page is read when all of it is here
+            attrs=ATTRIBUTES,
         )
         read = elements.read_port()
         store = elements.write_port()
@@ -88,7 +91,7 @@ class PageSlots(Component):
             ("value", self.value_scales, write.value_scales),
         ):
             m.submodules[f"{name}_scales"] = memory = Memory(
-                shape=8 * PAGE_TOKENS, depth=config.page_slots, init=[]
+                shape=8 * PAGE_TOKENS, depth=config.page_slots, init=[], attrs=ATTRIBUTES
             )
             read = memory.read_port()
             store = memory.write_port(granularity=config.port_bits)

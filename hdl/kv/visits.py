@@ -148,7 +148,15 @@ class VisitNest(Component):
         ]
         # What many registers wait for, as registers of their own: the states SEGMENT, HEAD, TURN.
         at_segment, at_head, turned = Signal(), Signal(), Signal()
-        m.d.sync += [turned.eq(0), too_long.eq(head_end > model.kv_page_bytes)]
+        with m.If(issue):
+            m.d.sync += [
+                page.eq(page + 1),
+                first.eq(0),
+                before_last.eq(before_last - 1),
+                last.eq(before_last == 1),
+                paging.eq(~last),
+            ]
+        m.d.sync += [turned.eq(issue & last), too_long.eq(head_end > model.kv_page_bytes)]
         with m.If(turned):
             m.d.sync += [
                 parity.eq(~parity),
@@ -228,16 +236,8 @@ class VisitNest(Component):
                 ]
                 m.next = "PAGE"
             with m.State("PAGE"):
-                with m.If(issue):
-                    m.d.sync += [
-                        page.eq(page + 1),
-                        first.eq(0),
-                        before_last.eq(before_last - 1),
-                        last.eq(before_last == 1),
-                    ]
-                    with m.If(last):
-                        m.d.sync += [paging.eq(0), turned.eq(1)]
-                        m.next = "TURN"
+                with m.If(issue & last):
+                    m.next = "TURN"
             with m.State("TURN"):
                 with m.If(more_rows):
                     m.next = "BATCH"

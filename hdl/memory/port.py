@@ -1,6 +1,6 @@
 """The chip's AXI4 master: every unit's way to memory."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -99,11 +99,14 @@ class MemoryPort(wiring.Component):
         m.d.comb += reads.window.eq(self.window)
         m.d.comb += self.idle.eq(reads.idle & writes.idle)
 
+        # (A bad request stays: that there is one is a cycle old.)
+        bad_read, bad_write = Signal(), Signal()
+        m.d.sync += [bad_read.eq(reads.bad), bad_write.eq(writes.bad)]
         events = (
             (reads.error, Fault.READ_ERROR, reads.error_address, reads.error_client),
             (writes.error, Fault.WRITE_ERROR, writes.error_address, 16 + writes.error_client),
-            (reads.bad, Fault.BAD_ADDRESS, reads.bad_address, reads.bad_client),
-            (writes.bad, Fault.BAD_ADDRESS, writes.bad_address, 16 + writes.bad_client),
+            (bad_read, Fault.BAD_ADDRESS, reads.bad_address, reads.bad_client),
+            (bad_write, Fault.BAD_ADDRESS, writes.bad_address, 16 + writes.bad_client),
         )
         with m.If(self.abort), m.If(self.idle):
             m.d.sync += self.fault.valid.eq(0)

@@ -117,10 +117,10 @@ class ReadChannel(wiring.Component):
         # (Bursts come three cycles apart: each is in `open_` when the next may go.)
         m.d.sync += [
             in_flight.eq(in_flight + Mux(free & burst.valid, burst.payload.beats, 0) - axi.rvalid),
-            open_.eq((self.window == 0) | (in_flight < self.window)),
+            open_.eq(route.w_rdy & ((self.window == 0) | (in_flight < self.window))),
         ]
         m.d.comb += [
-            free.eq((~axi.arvalid | axi.arready) & route.w_rdy & open_ & ~self.abort),
+            free.eq((~axi.arvalid | axi.arready) & open_ & ~self.abort),
             burst.ready.eq(free),
             route.w_en.eq(free & burst.valid),
             note.address.eq(burst.payload.address),

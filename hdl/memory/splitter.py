@@ -77,9 +77,11 @@ class BurstSplitter(wiring.Component):
         page_beats = PAGE_BYTES // config.port_bytes
 
         busy, placed, sized = Signal(), Signal(), Signal()
+        fresh = Signal()  # the first cycle of `sized`
+        address = Signal(ADDRESS_BITS)  # of the burst; `request` is what comes behind it then
         request = Signal(routed_request())
         end = Signal(ADDRESS_BITS + 1)
-        wrong = Signal(4)
+        wrong = Signal(3)
         most = Signal(range(config.burst_beats + 1))  # that fit in a burst from here
         beats = Signal.like(most)
         last = Signal()
@@ -92,16 +94,22 @@ class BurstSplitter(wiring.Component):
             self.i_request.ready.eq(~busy),
             self.idle.eq(~busy),
             self.bad.eq(sized & wrong.any()),
-            self.bad_address.eq(request.address),
+            self.bad_address.eq(address),
             self.bad_client.eq(request.client),
             self.o_burst.valid.eq(sized & ~wrong.any()),
-            self.o_burst.payload.address.eq(request.address),
+            self.o_burst.payload.address.eq(address),
             self.o_burst.payload.beats.eq(beats),
             self.o_burst.payload.client.eq(request.client),
             self.o_burst.payload.last.eq(last),
             taken.eq(self.o_burst.valid & self.o_burst.ready),
         ]
 
+        m.d.sync += fresh.eq(0)
+        with m.If(fresh):
+            m.d.sync += [
+                request.address.eq(request.address + (beats << shift)),
+                request.beats.eq(request.beats - beats),
+            ]
         with m.If(~busy):
             m.d.sync += [request.eq(self.i_request.payload), busy.eq(self.i_request.valid)]
             with m.If(self.i_request.valid):
@@ -113,31 +121,21 @@ class BurstSplitter(wiring.Component):
             m.d.sync += [
                 most.eq(Mux(near, page_beats - place, config.burst_beats)),
                 end.eq(request.address + (request.beats << shift)),
+                # (Of a later burst the same as of the first.)
+                wrong[0].eq((request.address < self.base) | request.address[:shift].any()),
                 placed.eq(1),
             ]
         with m.Elif(~sized):
             m.d.sync += [
+                fresh.eq(1),
+                address.eq(request.address),
                 beats.eq(Mux(request.beats < most, request.beats, most)),
                 last.eq(request.beats <= most),
-                # (Of a later burst the same as of the first.)
-                wrong.eq(
-                    Cat(
-                        request.address < self.base,
-                        end > self.limit,
-                        end > 1 << config.address_bits,
-                        request.address[:shift].any(),
-                    )
-                ),
+                wrong[1:].eq(Cat(end > self.limit, end > 1 << config.address_bits)),
                 sized.eq(1),
             ]
         with m.Elif(taken):
-            m.d.sync += [
-                request.address.eq(request.address + (beats << shift)),
-                request.beats.eq(request.beats - beats),
-                placed.eq(0),
-                sized.eq(0),
-                busy.eq(~last),
-            ]
+            m.d.sync += [placed.eq(0), sized.eq(0), busy.eq(~last)]
         with m.If(self.clear):
             m.d.sync += [busy.eq(0), placed.eq(0), sized.eq(0)]
         return m

@@ -109,8 +109,10 @@ class WriteChannel(wiring.Component):
         m.submodules.replies = replies = SyncFIFO(width=reply_layout.size, depth=OUTSTANDING)
         send, reply = Signal(send_layout), Signal(reply_layout)
         free, issue = Signal(), Signal()
+        places = Signal()  # (Bursts come three cycles apart: it counts all of them.)
+        m.d.sync += places.eq(sends.w_rdy & replies.w_rdy)
         m.d.comb += [
-            free.eq((~axi.awvalid | axi.awready) & sends.w_rdy & replies.w_rdy & ~self.abort),
+            free.eq((~axi.awvalid | axi.awready) & places & ~self.abort),
             issue.eq(free & burst.valid),
             burst.ready.eq(free),
             sends.w_en.eq(issue),

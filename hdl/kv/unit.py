@@ -102,7 +102,7 @@ class KVUnit(Component):
         m.submodules.append_writer = writer = AppendWriter(config)
         m.submodules.nest = nest = VisitNest(config)
         m.submodules.records = records = StreamFIFO(
-            visit_record(config), 5 * config.page_slots, block_memory=True
+            visit_record(config), 4 * config.page_slots, block_memory=True
         )
         m.submodules.fetch = fetch = PageFetch(config)
         m.submodules.slots = slots = PageSlots(config)

@@ -113,6 +113,8 @@ class ReadChannel(wiring.Component):
         burst = splitter.o_burst
         note, head = Signal(route_layout), data.View(route_layout, route.r_data)
         free, open_ = Signal(), Signal(init=1)
+        noted = Signal()  # a cycle behind a burst's issue: the splitter still shows it
+        m.d.sync += noted.eq(free & burst.valid)
         in_flight = Signal(range(256 * config.outstanding_reads + 1))  # beats
         # (Bursts come three cycles apart: each is in `open_` when the next may go.)
         m.d.sync += [
@@ -122,7 +124,7 @@ class ReadChannel(wiring.Component):
         m.d.comb += [
             free.eq((~axi.arvalid | axi.arready) & open_ & ~self.abort),
             burst.ready.eq(free),
-            route.w_en.eq(free & burst.valid),
+            route.w_en.eq(noted),
             note.address.eq(burst.payload.address),
             note.client.eq(burst.payload.client),
             route.w_data.eq(note),

@@ -110,13 +110,14 @@ class WriteChannel(wiring.Component):
         send, reply = Signal(send_layout), Signal(reply_layout)
         free, issue = Signal(), Signal()
         places = Signal()  # (Bursts come three cycles apart: it counts all of them.)
-        m.d.sync += places.eq(sends.w_rdy & replies.w_rdy)
+        noted = Signal()  # a cycle behind `issue`: the splitter still shows the burst
+        m.d.sync += [places.eq(sends.w_rdy & replies.w_rdy), noted.eq(issue)]
         m.d.comb += [
             free.eq((~axi.awvalid | axi.awready) & places & ~self.abort),
             issue.eq(free & burst.valid),
             burst.ready.eq(free),
-            sends.w_en.eq(issue),
-            replies.w_en.eq(issue),
+            sends.w_en.eq(noted),
+            replies.w_en.eq(noted),
             send.beats.eq(burst.payload.beats),
             send.client.eq(burst.payload.client),
             reply.address.eq(burst.payload.address),

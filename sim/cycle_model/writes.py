@@ -22,7 +22,7 @@ _REPLIES = 8
 _REPLY_CYCLES = 4
 """hdl/memory/write_channel.py: a burst's place in ``replies`` besides its beats and latency."""
 
-_REQUEST_TO_BEAT = 6
+_REQUEST_TO_BEAT = 7
 """hdl/memory/write_channel.py: from a request to its first beat, for one who waits for it."""
 
 _LAST_REPLY = 6

@@ -168,11 +168,11 @@ def scale_exponent(m: Module, x: Value, code: Value, registers: Registers = ()) 
     exponent = x[23:31]
     total = after(exponent + code, "total")  # 9 bits, biased twice
     nan = after((code == 255) & (exponent != 0), "nan")
+    finite, nothing = after(exponent != 255, "finite"), after(exponent == 0, "nothing")
     x = after(x, "x")
     exponent = x[23:31]
-    finite = share(m, exponent != 255, "finite")
     large = (total >= 255 + 127) & finite
-    small = (exponent == 0) | ((total <= 127) & finite)
+    small = nothing | ((total < 128) & finite)
     moved = Mux(finite, total - 127, exponent)[:8]
     body = Mux(large, INFINITY, Cat(x[:23], moved))
     result = Cat(Mux(small, 0, body)[:31], x[31])

@@ -26,14 +26,17 @@ class Dependences(Component):
         Pulse before the first word of a pass, with or after the last word of the one before.
     step, block_start, word_start : In(1)
         A word is sent; the present word is the first of a block (of all rows), of a row.
+    block_starts, word_starts : In(1)
+        The word of the next cycle is.
     to_memory : In(1)
         The pass's words go to the memory writer; two cycles before the first of them.
     append_room, memory_room : In(1)
         Pulses: a place is free again.
     wait_pass : Out(1)
         The pass needs results of the one before it that are not there.
-    wait_pace : Out(1)
-        The next block comes too close behind the last one.
+    go : Out(1)
+        A word may be sent in the next cycle: it has a place, and a block does not come too close
+        behind the last one.
     place : Out(1)
         The present word has a place where it goes to.
     landed : Out(1)
@@ -53,11 +56,13 @@ class Dependences(Component):
                 "step": In(1),
                 "block_start": In(1),
                 "word_start": In(1),
+                "block_starts": In(1),
+                "word_starts": In(1),
                 "to_memory": In(1),
                 "append_room": In(1),
                 "memory_room": In(1),
                 "wait_pass": Out(1),
-                "wait_pace": Out(1),
+                "go": Out(1),
                 "place": Out(1),
                 "landed": Out(1),
                 "appended": Out(1),
@@ -97,8 +102,7 @@ class Dependences(Component):
         _, turned = count_down("turn", cycles, self.step, Const(cycles))
         cycles = timing.accumulate - 1
         pace, _ = count_down("pace", cycles, self.step & self.block_start, Const(cycles))
-        paced = Signal(init=1)  # the next block may follow
-        m.d.sync += paced.eq(~now.paced | Mux(self.step & self.block_start, cycles == 0, pace <= 1))
+        pace_ends = ~now.paced | Mux(self.step & self.block_start, cycles == 0, pace <= 1)
 
         claim = self.step & self.word_start
 
@@ -112,10 +116,12 @@ class Dependences(Component):
         appends, append_some = places("appends", self._append_places, self.append_room, to_append)
         _, write_some = places("writes", self._memory_places, self.memory_room, self.to_memory)
         place = Signal(init=1)  # for a row's first word
-        m.d.sync += place.eq((~to_append | append_some) & (~self.to_memory | write_some))
+        has_place = Signal()
+        m.d.sync += place.eq(has_place)
         m.d.comb += [
+            has_place.eq((~to_append | append_some) & (~self.to_memory | write_some)),
+            self.go.eq((~self.word_starts | has_place) & (~self.block_starts | pace_ends)),
             self.wait_pass.eq((now.after & ~drained) | (now.turn & ~turned)),
-            self.wait_pace.eq(self.block_start & ~paced),
             self.place.eq(place | ~self.word_start),
             self.landed.eq(landed),
         ]

@@ -68,6 +68,8 @@ class LoopNest(Component):
         The present word is of the pass's first block.
     block_start, word_start : Out(1)
         The present word is the first of a block (of all rows), of a row.
+    block_starts, word_starts : Out(1)
+        They will be in the next cycle.
     last : Out(1)
         It is the last of the pass.
     """
@@ -90,6 +92,8 @@ class LoopNest(Component):
                 "first_block": Out(1),
                 "block_start": Out(1),
                 "word_start": Out(1),
+                "block_starts": Out(1),
+                "word_starts": Out(1),
                 "last": Out(1),
             }
         )
@@ -113,6 +117,16 @@ class LoopNest(Component):
             next_row.eq(self.step & last_word & ~last_row),
             next_block.eq(self.step & last_word & last_row),
         ]
+        m.d.comb += [
+            self.word_starts.eq(self.load | Mux(self.step, last_word, self.word_start)),
+            self.block_starts.eq(
+                self.load | Mux(self.step, last_word & last_row, self.block_start)
+            ),
+        ]
+        m.d.sync += [
+            self.word_start.eq(self.word_starts),
+            self.block_start.eq(self.block_starts),
+        ]
         with m.If(self.load):
             m.d.sync += [
                 p.eq(parameters),
@@ -123,8 +137,6 @@ class LoopNest(Component):
                 self.block.eq(parameters.block),
                 self.first_block.eq(1),
                 blocks_left.eq(parameters.blocks),
-                self.word_start.eq(1),
-                self.block_start.eq(1),
                 last_word.eq(parameters.narrow | short),
                 last_row.eq(parameters.rows == 1),
                 last_block.eq(parameters.blocks == 1),
@@ -132,8 +144,6 @@ class LoopNest(Component):
         with m.Elif(self.step):
             m.d.sync += [
                 self.word.eq(Mux(last_word, 0, self.word + 1)),
-                self.word_start.eq(last_word),
-                self.block_start.eq(next_block),
                 last_word.eq(Mux(last_word, p.narrow | short, self.word + 1 == self._words - 1)),
             ]
             with m.If(next_row):

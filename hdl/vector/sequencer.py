@@ -164,6 +164,8 @@ class Sequencer(Component):
             dependences.step.eq(nest.step),
             dependences.block_start.eq(nest.block_start),
             dependences.word_start.eq(nest.word_start),
+            dependences.block_starts.eq(nest.block_starts),
+            dependences.word_starts.eq(nest.word_starts),
             dependences.to_memory.eq(self._to_memory),
             dependences.append_room.eq(self.append_room),
             dependences.memory_room.eq(self.memory_room),
@@ -224,21 +226,25 @@ class Sequencer(Component):
     def _control(self, m):
         """States, counters and dependences."""
         nest, credits, now = self._nest, self._credits, self._now
-        # Registers that say the same as the state: in WAIT, in RUN.
+        # Registers that say the same as the state: in WAIT, in RUN; and that a word is sent.
         running, waits, runs = Signal(init=1), Signal(), Signal()
-        go, end = Signal(), Signal()
+        step, start, end, runs_on = Signal(), Signal(), Signal(), Signal()
         control = now.control
         dependences = self._dependences
         self._look_ahead(m)
+        stopped = self.fault | self.bad_instruction
         place, landed = dependences.place, dependences.landed
         m.d.comb += [
-            go.eq(place & ~dependences.wait_pace),
             nest.load.eq(waits),
-            nest.step.eq(runs & go),
-            end.eq(nest.step & nest.last),
+            nest.step.eq(step),
+            end.eq(step & nest.last),
+            runs_on.eq((start | (runs & ~end)) & ~stopped),
         ]
-        stopped = self.fault | self.bad_instruction
-        m.d.sync += running.eq(~stopped)
+        m.d.sync += [
+            running.eq(~stopped),
+            runs.eq(runs_on),
+            step.eq(runs_on & dependences.go),
+        ]
         self._waits = waits
 
         with m.If(running), m.FSM():
@@ -292,7 +298,8 @@ class Sequencer(Component):
                         self.waking.eq(1),
                         credits.take_weights.eq(control.attention),
                     ]
-                    m.d.sync += [waits.eq(0), runs.eq(1)]
+                    m.d.comb += start.eq(1)
+                    m.d.sync += waits.eq(0)
                     m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += [
@@ -306,7 +313,6 @@ class Sequencer(Component):
                         credits.release.eq(now.release),
                         credits.release_outputs.eq(now.release_output),
                     ]
-                    m.d.sync += runs.eq(0)
                     self._next_pass(m)
             with m.State("TURN"):
                 self._turn_batch(m)
@@ -325,8 +331,8 @@ class Sequencer(Component):
                     m.d.comb += self.semaphore.signal.eq(self._op[Opcode.ADD].signal)
                     m.d.comb += self.activity.finished.eq(1)
                     m.next = "IDLE"
-        with m.If(stopped):
-            m.d.sync += runs.eq(0)
+        with m.If(end):
+            self._advance(m)
 
     def _decode(self, m):
         """IDLE: registers of the instruction."""
@@ -416,7 +422,25 @@ class Sequencer(Component):
         ]
 
     def _next_pass(self, m):
-        """At a pass's last word: counters of the instruction, and the pass after it."""
+        """RUN, at a pass's last word: the pass after it."""
+        now = self._now
+        m.d.sync += self._number.eq(self._then)
+        with m.If(now.loop == Loop.TURN):
+            m.next = "TURN"
+        with m.Elif(self._ends):
+            # ROPE of heads that are not whole
+            with m.If(now.sine & ~self._head_ends):
+                self._reject(m, Fault.BAD_OPERAND)
+            m.next = "FINISH"
+        with m.Elif(self._same):
+            m.d.comb += self._dependences.begin.eq(1)
+            m.d.sync += self._waits.eq(1)
+            m.next = "WAIT"
+        with m.Else():
+            m.next = "SETUP"
+
+    def _advance(self, m):
+        """At a pass's last word: counters of the instruction."""
         now, progress, blocks = self._now, self._progress, self._nest.blocks
         strip, head_ends = self._strip, self._head_ends
         with m.If(now.advance):
@@ -435,25 +459,11 @@ class Sequencer(Component):
         with m.If(now.loop == Loop.ITEM):  # means nothing after the last one
             taken = Mux(strip, self._config.head_blocks, 1)
             m.d.sync += progress.items.eq(progress.items - taken)
-        m.d.sync += self._number.eq(self._then)
-
         with m.If(now.loop == Loop.TURN):
             with m.If(now.final):
                 m.d.sync += self._batch_waits.eq(0)
             with m.Else():
                 m.d.sync += progress.buffer.eq(~progress.buffer)
-            m.next = "TURN"
-        with m.Elif(self._ends):
-            # ROPE of heads that are not whole
-            with m.If(now.sine & ~head_ends):
-                self._reject(m, Fault.BAD_OPERAND)
-            m.next = "FINISH"
-        with m.Elif(self._same):
-            m.d.comb += self._dependences.begin.eq(1)
-            m.d.sync += self._waits.eq(1)
-            m.next = "WAIT"
-        with m.Else():
-            m.next = "SETUP"
 
     def _turn_batch(self, m):
         """After a softmax or FINAL: FINAL of the batch that waits, the next visit, or the end."""

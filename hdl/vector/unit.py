@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Assert, EnableInserter, Module, Mux, Signal
 from amaranth.lib import data, stream
-from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from amaranth.utils import bits_for, exact_log2
 
@@ -166,20 +166,20 @@ class VectorUnit(Component):
         block = data.StructLayout(
             {k: shape.shape for k, shape in append_payload() if k not in ("value", "offset")}
         )
-        m.submodules.blocks = fifo = SyncFIFOBuffered(width=block.size, depth=APPEND_PLACES)
-        entry, oldest = Signal(block), data.View(block, fifo.r_data)
+        m.submodules.blocks = blocks = Memory(shape=block, depth=APPEND_PLACES, init=[])
+        put, get = blocks.write_port(), blocks.read_port(domain="comb")
         source, payload = datapath.append, self.append.payload
+        oldest = Signal(block, reset_less=True)
+        level = Signal(range(APPEND_PLACES + 1))
+        free, shows = ~self.append.valid, Signal()
         m.d.comb += [
-            entry.elements.as_value().eq(source.elements),
-            entry.scale.eq(source.scale),
-            entry.row.eq(source.row),
-            entry.head.eq(source.head),
-            entry.block.eq(source.block),
-            fifo.w_data.eq(entry),
-            fifo.w_en.eq(source.valid),
-            self.append.valid.eq(fifo.r_rdy),
-            fifo.r_en.eq(self.append.ready),
-            sequencer.append_room.eq(fifo.r_rdy & fifo.r_en),
+            put.en.eq(source.valid),
+            put.data.elements.as_value().eq(source.elements),
+            put.data.scale.eq(source.scale),
+            put.data.row.eq(source.row),
+            put.data.head.eq(source.head),
+            put.data.block.eq(source.block),
+            shows.eq(free & (level != 0)),
             payload.value.eq(sequencer.value),
             payload.offset.eq(sequencer.offset),
             *(
@@ -187,8 +187,18 @@ class VectorUnit(Component):
                 for k in block.members
             ),
         ]
+        # The block that is shown is in registers that only their own valid lets change.
+        with m.If(free):
+            m.d.sync += oldest.eq(get.data)
+        m.d.sync += [
+            level.eq(level + source.valid - shows),
+            put.addr.eq(put.addr + source.valid),
+            get.addr.eq(get.addr + shows),
+            self.append.valid.eq(shows | (self.append.valid & ~self.append.ready)),
+            sequencer.append_room.eq(self.append.valid & self.append.ready),
+        ]
         with m.If(source.valid):
-            m.d.sync += Assert(fifo.w_rdy, "append FIFO overflow")
+            m.d.sync += Assert(level != APPEND_PLACES, "append FIFO overflow")
 
     def _faults(self, m, sequencer, datapath):
         """The first fault stays."""

@@ -150,39 +150,54 @@ class MemoryWriter(Component):
             request.payload.beats.eq(Mux(now.token, 1, beats)),
             get.addr.eq(Cat((beat >> exact_log2(word_beats))[:word_bits], head)),
         ]
-        shown = get.data
-        if word_beats > 1:
-            shown = get.data.word_select(beat[: exact_log2(word_beats)], config.port_bits)
         place_in_beat = now.row[: exact_log2(port_bytes // 4)] if port_bytes > 4 else Const(0, 1)
         strobe = Mux(now.token, Const(0xF, 4) << (place_in_beat << 2), (1 << port_bytes) - 1)
 
+        # The word that is read, in a register
+        reading, read = Signal(), Signal()
+        read_word = Signal(config.word_bits, reset_less=True)
+        select = Signal(exact_log2(word_beats), reset_less=True)
+        read_strobe = Signal(port_bytes, reset_less=True)
+        shown = read_word
+        if word_beats > 1:
+            shown = read_word.word_select(select, config.port_bits)
+
         # A beat goes through a register, and through a second one where the port is not ready:
         # nothing but these hangs on the port's ready.
-        reading, spare_valid = Signal(), Signal()
+        spare_valid = Signal()
         spare = Signal(stream.payload.shape(), reset_less=True)
         free = ~spare_valid
         with m.If(free):
-            m.d.sync += [spare.data.eq(shown), spare.strobe.eq(strobe)]
+            m.d.sync += [
+                read.eq(reading),
+                read_word.eq(get.data),
+                select.eq(beat[: len(select)]),
+                read_strobe.eq(strobe),
+                spare.data.eq(shown),
+                spare.strobe.eq(read_strobe),
+            ]
         with m.If(~stream.valid | stream.ready):
-            m.d.sync += [stream.valid.eq(spare_valid | reading), spare_valid.eq(0)]
+            m.d.sync += [stream.valid.eq(spare_valid | read), spare_valid.eq(0)]
             with m.If(spare_valid):
                 m.d.sync += stream.payload.eq(spare)
             with m.Else():
-                m.d.sync += [stream.payload.data.eq(shown), stream.payload.strobe.eq(strobe)]
-        with m.Elif(reading):
+                m.d.sync += [stream.payload.data.eq(shown), stream.payload.strobe.eq(read_strobe)]
+        with m.Elif(read):
             m.d.sync += spare_valid.eq(1)
 
         outstanding = Signal(6)
+        final = Signal()  # the entry's last beat
         with m.FSM():
             with m.State("REQUEST"):
+                m.d.sync += final.eq(now.token | (beats == 1))
                 m.d.comb += request.valid.eq((ready != 0) & ~outstanding.all())
                 with m.If(request.valid & request.ready):
                     m.next = "DATA"
             with m.State("DATA"):
                 m.d.comb += reading.eq(1)
                 with m.If(free):
-                    m.d.sync += beat.eq(beat + 1)
-                    with m.If(now.token | (beat == beats - 1)):
+                    m.d.sync += [beat.eq(beat + 1), final.eq(beat == beats - 2)]
+                    with m.If(final):
                         m.d.comb += done.eq(1)
                         m.d.sync += [beat.eq(0), head.eq(head + 1)]
                         m.next = "REQUEST"

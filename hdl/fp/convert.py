@@ -171,7 +171,8 @@ def scale_exponent(m: Module, x: Value, code: Value, registers: Registers = ()) 
     finite, nothing = after(exponent != 255, "finite"), after(exponent == 0, "nothing")
     x = after(x, "x")
     exponent = x[23:31]
-    large = (total >= 255 + 127) & finite
+    # At least 255 + 127
+    large = total[8] & (total[7] | total[1:7].all()) & finite
     small = nothing | ((total < 128) & finite)
     moved = Mux(finite, total - 127, exponent)[:8]
     body = Mux(large, INFINITY, Cat(x[:23], moved))

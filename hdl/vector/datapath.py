@@ -1,6 +1,6 @@
 """Everything between the sequencer's words and their results: fixed latencies, no stall."""
 
-from amaranth.hdl import Assert, Cat, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out, Signature
 from amaranth.utils import bits_for, exact_log2
@@ -20,6 +20,7 @@ from hdl.vector.program import Addend, Factor, Reduce, Source
 from hdl.vector.quantise import Quantiser
 from hdl.vector.reduce import RowSums
 from hdl.vector.slots import (
+    PARTICIPANT_BITS,
     panel_bits,
     row_index_bits,
     slot_layout,
@@ -209,11 +210,11 @@ class Datapath(Component):
             operands.panel.eq(self.panel_read.data),
             operands.rows.eq(self.row_read.data),
             operands.constants.eq(self.constant_read.data),
-            operands.source.eq(control.at("source", fetch)),
-            operands.factor.eq(control.at("factor", fetch)),
-            operands.factor_value.eq(control.at("factor_value", fetch)),
-            operands.addend.eq(control.at("addend", late_fetch)),
-            operands.addend_value.eq(control.at("addend_value", late_fetch)),
+            operands.source.eq(control.at("source", fetch - 1)),
+            operands.factor.eq(control.at("factor", fetch - 1)),
+            operands.factor_value.eq(control.at("factor_value", fetch - 1)),
+            operands.addend.eq(control.at("addend", late_fetch - 1)),
+            operands.addend_value.eq(control.at("addend_value", late_fetch - 1)),
             lanes.function.eq(control.at("function", timing.total)),
             lanes.enable.eq(
                 Cat(tag.at("valid", s) for s in range(timing.operands, timing.result + 2))
@@ -241,9 +242,11 @@ class Datapath(Component):
         ahead = timing.result - 1
         active = Signal(config.lanes)
         word = tag.at("word", ahead)
+        left = Signal(signed(PARTICIPANT_BITS + 1), reset_less=True)  # from the word's column 0 on
+        before = tag.at("word", ahead - 1) << exact_log2(config.lanes)
+        m.d.sync += left.eq(tag.at("participants", ahead - 1) - before)
         for i in range(config.lanes):
-            column = Cat(Cat(*[(i >> b) & 1 for b in range(exact_log2(config.lanes))]), word)
-            m.d.sync += active[i].eq(column < tag.at("participants", ahead))
+            m.d.sync += active[i].eq(left > i)
         m.d.comb += [
             lanes.active.eq(active),
             lanes.rescale.eq(control.at("attention", timing.result)),

@@ -177,7 +177,8 @@ class LoopNest(Component):
         constant_block = Signal(CONSTANT_BITS, reset_less=True)
         m.d.comb += [
             group_ends.eq(group == last_in_group),
-            self.participants.eq(Mux(columns < 0, 0, Mux(columns > 32, 32, columns))),
+            # 0 .. 32
+            self.participants.eq(Mux(columns[-1], 0, Mux(columns[5:-1].any(), 32, columns[:5]))),
         ]
         with m.If(row):
             m.d.sync += [

@@ -34,9 +34,9 @@ class OperandFetch(Component):
     Members
     -------
     source, factor, factor_value : In
-        Select a and b; with the data.
+        Select a and b; a cycle before the data.
     addend, addend_value : In
-        Select c.
+        Select c; a cycle before its data.
     panel, rows, constants : In(word_bits)
     total, token : In(32)
         The row's sum and argmax.
@@ -130,41 +130,41 @@ class OperandFetch(Component):
             m.d.sync += signal.eq(value)
             return signal
 
-        source, factor, addend = self.source, self.factor, self.addend
         panel_read, rows_read, constants_read, temp_read = [], [], [], []
         for i in lanes:
             panel_read.append(first(f"panel_{i}", lane(self.panel, i)))
             rows_read.append(first(f"rows_{i}", lane(self.rows, i)))
             constants_read.append(first(f"constants_{i}", lane(self.constants, i)))
             temp_read.append(first(f"temp_read_{i}", temp[i]))
-        a_panel = first("a_panel", source == Source.PANEL)
-        a_swapped = first("a_swapped", source == Source.SWAPPED)
-        a_rows = first("a_rows", source == Source.ROWS)
-        a_temp = first("a_temp", source == Source.TEMP)
-        one_value = Mux(source == Source.SUM, self.total, self.token)
+
+        # What selects, and the constants: decoded into registers a cycle before.
+        source, factor, addend = self.source, self.factor, self.addend
+
+        def gate(name, condition):
+            return first(name, first(f"{name}_next", condition))
+
+        a_panel = gate("a_panel", source == Source.PANEL)
+        a_swapped = gate("a_swapped", source == Source.SWAPPED)
+        a_rows = gate("a_rows", source == Source.ROWS)
+        a_temp = gate("a_temp", source == Source.TEMP)
+        sum_next = first("sum_next", source == Source.SUM)
+        token_next = first("token_next", source == Source.TOKEN)
         a_common = first(
-            "a_common", Mux((source == Source.SUM) | (source == Source.TOKEN), one_value, 0)
+            "a_common",
+            (self.total & sum_next.replicate(32)) | (self.token & token_next.replicate(32)),
         )
-        b_rows = first("b_rows", factor == Factor.SELF)  # with row memory only
-        b_constants = first("b_constants", factor == Factor.CONSTANTS)
-        b_panel = first("b_panel", factor == Factor.PANEL)  # lanes as they are
+        b_rows = gate("b_rows", factor == Factor.SELF)  # with row memory only
+        b_constants = gate("b_constants", factor == Factor.CONSTANTS)
+        b_panel = gate("b_panel", factor == Factor.PANEL)  # lanes as they are
+        b_value = first("b_value", Mux(factor == Factor.VALUE, factor_value, 0))
         b_common = first(
-            "b_common",
-            Mux(
-                factor == Factor.SCALAR,
-                scalar,
-                Mux(factor == Factor.VALUE, factor_value, 0),
-            ),
+            "b_common", Mux(first("b_scalar", factor == Factor.SCALAR), scalar, b_value)
         )
-        c_rows = first("c_rows", addend == Addend.ROWS)
-        c_temp = first("c_temp", addend == Addend.TEMP)
+        c_rows = gate("c_rows", addend == Addend.ROWS)
+        c_temp = gate("c_temp", addend == Addend.TEMP)
+        c_value = first("c_value", Mux(addend == Addend.VALUE, addend_value, 0))
         c_common = first(
-            "c_common",
-            Mux(
-                addend == Addend.SCALAR,
-                scalar,
-                Mux(addend == Addend.VALUE, addend_value, 0),
-            ),
+            "c_common", Mux(first("c_scalar", addend == Addend.SCALAR), scalar, c_value)
         )
 
         def gated(condition, value):

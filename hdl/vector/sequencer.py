@@ -309,10 +309,6 @@ class Sequencer(Component):
                     self.activity.cause.eq(Mux(control.to_append, Cause.APPEND, Cause.WRITE)),
                 ]
                 with m.If(end):
-                    m.d.comb += [
-                        credits.release.eq(now.release),
-                        credits.release_outputs.eq(now.release_output),
-                    ]
                     self._next_pass(m)
             with m.State("TURN"):
                 self._turn_batch(m)
@@ -332,6 +328,10 @@ class Sequencer(Component):
                     m.d.comb += self.activity.finished.eq(1)
                     m.next = "IDLE"
         with m.If(end):
+            m.d.comb += [
+                credits.release.eq(now.release),
+                credits.release_outputs.eq(now.release_output),
+            ]
             self._advance(m)
 
     def _decode(self, m):

@@ -153,8 +153,9 @@ def scale_down(m: Module, x: Value, shift: Value) -> Value:
     """x * 2**-shift (8 bits), exact; zero of its sign below 2**-126; infinity and NaN stay."""
     exponent = share(m, x[23:31], "exponent")
     top = share(m, exponent == 255, "top")
-    keep = (exponent > shift) | top
-    moved = (exponent - Mux(top, 0, shift))[:8]
+    difference = share(m, exponent - shift, "difference")
+    keep = top | ~(difference[-1] | (exponent == shift))
+    moved = difference[:8] | top.replicate(8)
     return Cat(Mux(keep, Cat(x[:23], moved), 0), x[31])
 
 

@@ -181,13 +181,13 @@ class RowExtremes(Component):
         old = read.data.value.as_signed()
         rise = share(m, ceiling - old, "rise")
         rises = share(m, some & (rise >= 0), "rises")
-        takes = share(m, (mode == Reduce.MAXIMUM) & (first | rises), "takes")
+        takes = share(m, first | rises, "takes")
         better = first | (key > read.data.key)
         m.d.comb += [
             write.addr.eq(Cat(tags.at("row", s), tags.at("parity", s))),
             write.data.key.eq(key),
-            write.data.value.eq(Mux(takes, ceiling, Mux(mode == Reduce.MAXIMUM, old, column))),
-            write.en.eq(valid & ((mode == Reduce.MAXIMUM) | better)),
+            write.data.value.eq(Mux(mode == Reduce.MAXIMUM, ceiling, column)),
+            write.en.eq(valid & Mux(mode == Reduce.MAXIMUM, takes, better)),
         ]
         register = keep(ends.at("rose", s))
         maximum = register(Mux(takes, ceiling, old), "maximum")

@@ -210,9 +210,9 @@ class VectorUnit(Component):
         with m.If(sequencer.slot.valid):
             m.d.sync += index.eq(sequencer.index)
         rejected = sequencer.bad_instruction & ~datapath.bad_operand
-        with m.If(found & ~fault.valid):
+        with m.If(~fault.valid):
             m.d.sync += [
-                fault.valid.eq(1),
+                fault.valid.eq(found),
                 fault.cause.eq(
                     Mux(
                         datapath.bad_operand,

@@ -240,7 +240,7 @@ def test_tables_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     # A product has more columns, and the cold start is a count that must not be passed.
     product = record("gemm/64^3 x 1", 1000)
     product |= {"padded_roofline_cycles": 890, "overhead_cycles": 110, "sustained": 0.999}
-    bound = int(next(t for t in performance.TARGETS if t.name.startswith("cold start")).bound)
+    bound = int(next(t for t in performance.TARGETS if t.text.startswith("cold start")).bound)
     for first, verdict in ((bound, "met so far"), (bound + 1, "missed")):
         made = render(
             text, {product["name"]: product | {"first_row_cycle": first, "tail_cycles": 7}}

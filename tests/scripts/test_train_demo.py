@@ -2,6 +2,7 @@
 
 import ast
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,14 @@ class Counter:
         self.count += value
         return self.count
 """
+
+
+@pytest.fixture(autouse=True)
+def subnormals():
+    """Training flushes them in this process; the tests behind it want them back."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)
 
 
 def test_clean_source_keeps_code_only():

@@ -4,7 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, Elaboratable, Module, Signal
+from amaranth.hdl import (
+    Cat,
+    ClockDomain,
+    ClockSignal,
+    Const,
+    Elaboratable,
+    Instance,
+    Module,
+    Signal,
+)
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import Component
@@ -119,7 +128,9 @@ def find_board(name: str) -> Board:
 class Shell(Elaboratable):
     """The whole of a bitstream: clock, reset and pins around a component.
 
-    Domain `sync` runs at the PLL's output and is held in reset until it has locked. With
+    Domain `sync` runs at the PLL's output from when that has locked: on ECP5 its clock stands until
+    then and registers start as they were configured, so that no reset has to cross the chip in a
+    cycle; elsewhere it is held in reset. With
     ``pins`` the component's members go to the board's resources by their names: `uart_rx`,
     `uart_tx`, `leds`; SDRAM pads come with the platform's ``get_sdram_pads``. Without, every port
     is behind a register, the inputs' registers one long shift register from the serial line's pad
@@ -135,12 +146,21 @@ class Shell(Elaboratable):
 
     def elaborate(self, platform):
         m = Module()
-        m.domains.sync = ClockDomain()
-        locked, shifted = Signal(), Signal()
+        gated = self.board.device.family.clock_gate
+        m.domains.sync = ClockDomain(reset_less=bool(gated))
+        locked, shifted, clock = Signal(), Signal(), Signal(name="pll_clk")
         crystal = io.Buffer("i", platform.request(platform.default_clk, dir="-"))
         m.submodules.crystal = crystal
-        m.submodules.pll = self.pll.instance(crystal.i, ClockSignal(), shifted, locked)
-        m.submodules.reset = ResetSynchronizer(~locked)
+        m.submodules.pll = self.pll.instance(crystal.i, clock, shifted, locked)
+        if gated:
+            m.domains.pll = ClockDomain(reset_less=True)
+            enable = Signal(2)
+            m.d.comb += ClockSignal("pll").eq(clock)
+            m.d.pll += enable.eq(Cat(locked, enable[0]))
+            m.submodules.gate = Instance(gated, i_CLKI=clock, i_CE=enable[1], o_CLKO=ClockSignal())
+        else:
+            m.d.comb += ClockSignal().eq(clock)
+            m.submodules.reset = ResetSynchronizer(~locked)
         m.submodules.dut = self.component
         for resource, pin in self.board.held_high:
             port = getattr(_request(platform, resource), pin)

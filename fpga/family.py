@@ -25,6 +25,9 @@ class Family:
     through : for types of which only some inputs reach the outputs within a cycle, those
     multiplier_registers : parameters of a multiplier that are "NONE" where a register is left out
     utilisation : resource to the placer's name for it
+    latches : types of latches
+    clock_gate : cell that stops a clock (CLKI, CE, CLKO), "" where none is used
+    placement : options of the placer
     """
 
     name: str
@@ -37,6 +40,8 @@ class Family:
     utilisation: dict[str, str]
     multiplier_registers: tuple[str, ...] = ()
     latches: frozenset[str] = frozenset()
+    clock_gate: str = ""
+    placement: tuple[str, ...] = ()
     through: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
@@ -79,6 +84,9 @@ _ECP5 = Family(
         "multipliers": "MULT18X18D",
     },
     multiplier_registers=("REG_INPUTA_CLK", "REG_INPUTB_CLK", "REG_OUTPUT_CLK"),
+    clock_gate="DCCA",
+    # Wires of the whole chip a third shorter than from the analytic placer that is the default.
+    placement=("--placer", "static"),
     latches=frozenset({"$_DLATCH_P_", "$_DLATCH_N_", "DLATCH"}),
     through={"TRELLIS_DPR16X4": frozenset({"RAD"})},
 )

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 BUILDS = ROOT / "build" / "fpga"
-VERSION = 1
+VERSION = 2
 """Of what this package makes of equal RTL; a new one builds everything again."""
 
 Watch = Callable[[str, float], None]

@@ -124,6 +124,7 @@ def _place_one(
 
     arguments = ["--json", "netlist.json", "--seed", str(seed), "--freq", f"{mhz:g}"]
     arguments += ["--report", "report.json", "--timing-allow-fail", *device.arguments]
+    arguments += device.family.placement
     if device.family.name == "ecp5":
         (folder / "pins.lpf").write_text(constraints)
         arguments += ["--lpf", "pins.lpf", "--textcfg", "placed.config"]

@@ -1,6 +1,7 @@
 """The Yosys commands from RTLIL to a netlist: for bitstreams, and for the netlists simulated."""
 
 from fpga.family import Family
+from hdl.replica import ATTRIBUTE
 
 __all__ = ["MEMORIES", "TOP", "synthesis_steps"]
 
@@ -25,6 +26,7 @@ def synthesis_steps(family: Family) -> list[tuple[str, str]]:
         ("reading", f"hierarchy -top {TOP}"),
         ("flattening", "proc -latches error"),
         ("flattening", "flatten -scopename"),
+        ("flattening", f"setattr -set keep 1 a:{ATTRIBUTE} %ci t:$*dff* %i"),
     ]
     labels = [label for label, _ in family.phases]
     for label, following in zip(labels, [*labels[1:], ""], strict=True):

@@ -22,6 +22,7 @@ from hdl.memory import (
     TapeReader,
 )
 from hdl.memory.axi import axi4_signature
+from hdl.replica import replica
 from hdl.trace import BEATS, State, trace_signature
 from hdl.vector import VectorUnit
 
@@ -64,15 +65,14 @@ class Accelerator(wiring.Component):
         c = self.config
         m.submodules.control = control = Controller(c)
         m.submodules.port = port = MemoryPort(c)
-        unit = ResetInserter(control.unit_reset)
         tape, load, kv = TapeReader(c), RowLoader(c), KVUnit(c)
         matrix, vector = MatrixUnit(c), VectorUnit(c)
         rows, constants, activations = RowMemory(c), ConstantMemory(c), ActivationMemory(c)
-        m.submodules.tape = unit(tape)
-        m.submodules.load = unit(load)
-        m.submodules.matrix = unit(matrix)
-        m.submodules.vector = unit(vector)
-        m.submodules.kv = unit(kv)
+        units: dict[str, Any] = {"tape": tape, "load": load, "kv": kv}
+        units |= {"matrix": matrix, "vector": vector}
+        for name, u in units.items():
+            reset = replica(m, control.unit_reset, f"{name}_reset", init=1)
+            m.submodules[name] = ResetInserter(reset)(u)
         m.submodules.rows = rows
         m.submodules.constants = constants
         m.submodules.activations = activations
@@ -86,8 +86,6 @@ class Accelerator(wiring.Component):
         ]
 
         # Instructions, semaphores, faults
-        units: dict[str, Any] = {"tape": tape, "load": load, "kv": kv}
-        units |= {"matrix": matrix, "vector": vector}
         for name, u in units.items():
             connect(m, getattr(control, name), u.instruction)
             connect(m, u.semaphore, getattr(control, f"semaphore_{name}"))

@@ -119,6 +119,7 @@ class KVUnit(Component):
         prepared = Signal()
         preparing = Signal()
         over = Signal()  # it is done: a cycle old
+        totalled = Signal()  # the totals are: likewise
         open_ = Signal()  # this ATTEND's layer is in memory
         bad = Signal(Operand)
         illegal = Signal()
@@ -167,11 +168,13 @@ class KVUnit(Component):
                 with m.If(frames.done):
                     m.d.sync += preparing.eq(0)
                     m.next = "TOTALS"
-            with m.State("TOTALS"), m.If(~totals.busy):
-                m.d.comb += self.semaphore.signal.eq(word.signal)
-                m.d.comb += self.activity.finished.eq(1)
-                m.d.sync += [prepared.eq(1), writer.restart.eq(1)]
-                m.next = "IDLE"
+            with m.State("TOTALS"):
+                m.d.sync += totalled.eq(~totals.busy & ~totalled)
+                with m.If(totalled):
+                    m.d.comb += self.semaphore.signal.eq(word.signal)
+                    m.d.comb += self.activity.finished.eq(1)
+                    m.d.sync += [prepared.eq(1), writer.restart.eq(1)]
+                    m.next = "IDLE"
             with m.State("ATTEND"):
                 with m.If(writer.complete & ~open_):
                     m.d.sync += [open_.eq(1), writer.restart.eq(1)]

@@ -200,7 +200,7 @@ class KVClock:
                 owner = max(ask, owners[-1] + 3)
             owners.append(owner)
             filled = max(filled, owner + _OWNER_TO_FRAME + page_bits) + 1 + rows
-        self.prepared = filled + 4
+        self.prepared = filled + 5
         self.idle = self.prepared + 1
         self.began = granted - _BEGIN
         self.starved += self.prepared - granted

@@ -176,7 +176,6 @@ class LoopNest(Component):
         destination_group = Signal(ADDRESS_BITS, reset_less=True)
         constant_block = Signal(CONSTANT_BITS, reset_less=True)
         m.d.comb += [
-            group_ends.eq(group == last_in_group),
             # 0 .. 32
             self.participants.eq(Mux(columns[-1], 0, Mux(columns[5:-1].any(), 32, columns[:5]))),
         ]
@@ -189,6 +188,7 @@ class LoopNest(Component):
                 following = destination_group + p.destination_stride
                 m.d.sync += [
                     group.eq(0),
+                    group_ends.eq(last_in_group == 0),
                     self.destination.eq(following),
                     destination_group.eq(following),
                     columns.eq(columns + p.columns_step),
@@ -196,6 +196,7 @@ class LoopNest(Component):
             with m.Else():
                 m.d.sync += [
                     group.eq(group + 1),
+                    group_ends.eq(group + 1 == last_in_group),
                     self.destination.eq(self.destination + p.destination_step),
                 ]
         with m.If(load | block):
@@ -204,6 +205,7 @@ class LoopNest(Component):
             constant = Mux(load, p.constant, constant_block + 1)
             m.d.sync += [
                 group.eq(0),
+                group_ends.eq(last_in_group == 0),
                 columns.eq(p.columns),
                 self.source.eq(source),
                 source_block.eq(source),

@@ -398,8 +398,10 @@ class Sequencer(Component):
         strip = now.blocks == Blocks.STRIP
         last_item = Mux(strip, progress.items < longest + 1, progress.items == 1)
         head_ends, again = Signal(), Signal()
+        last_head_block = Signal.like(progress.head_block)  # long before it is asked for
+        m.d.sync += last_head_block.eq(self.model.head_blocks - 1)
         m.d.comb += [
-            head_ends.eq(progress.head_block == self.model.head_blocks - 1),
+            head_ends.eq(progress.head_block == last_head_block),
             again.eq(
                 ((now.loop == Loop.ITEM) & ~last_item) | ((now.loop == Loop.HEAD) & ~head_ends)
             ),

@@ -54,7 +54,7 @@ class Dispatcher(wiring.Component):
     start : In(1)
         Pulse: begin to dispatch, with ``fetch`` or later.
     counted, tables : In(1)
-        Levels: the step's header is good; its tables are, too.
+        Levels: the step's header is good; its tables are, too. Seen a cycle later.
     tape, load, matrix, vector, kv : Out(instruction_signature)
     model : Out(model_layout)
     written : Out(len(ModelRegister))
@@ -175,16 +175,11 @@ class Dispatcher(wiring.Component):
         with m.If(self.start):
             m.d.sync += [running.eq(1), self.index.eq(0)]
         m.d.comb += self.ended.eq(done & empty.all())
-        full = Signal()
+        full, counted, tables = Signal(), Signal(), Signal()
+        m.d.sync += [counted.eq(self.counted), tables.eq(self.tables)]
         m.d.comb += [
             full.eq((head.units & ~space).any()),
-            take.eq(
-                running
-                & have
-                & (~head.counted | self.counted)
-                & (~head.tables | self.tables)
-                & ~full
-            ),
+            take.eq(running & have & (~head.counted | counted) & (~head.tables | tables) & ~full),
             go.eq(take & ~illegal),
             self.dispatched.eq(go),
         ]

@@ -102,7 +102,14 @@ class TileSequencer(Component):
         last_of_panels = Signal(20, reset_less=True)
         last_of_head = Signal(4, reset_less=True)
         last_group_of_values = Signal(len(group) + 1, reset_less=True)
+        bad_model, illegal, empty = Signal(), Signal(), Signal()
         m.d.sync += [
+            bad_model.eq(
+                (self.model.head_blocks == 0)
+                | (self.model.head_blocks > c.head_blocks)
+                | (self.model.head_group == 0)
+                | (self.model.query_stride == 0)
+            ),
             last_of_blocks.eq(matmul.blocks - 1),
             last_of_panels.eq(matmul.panels - 1),
             last_of_head.eq(self.model.head_blocks - 1),
@@ -161,24 +168,22 @@ class TileSequencer(Component):
                     weights_at.eq(attend.weights),
                     address.eq(matmul.activations),
                 ]
-                empty = Mux(
-                    is_matmul,
-                    (matmul.blocks == 0) | (matmul.panels == 0),
-                    (self.model.head_blocks == 0)
-                    | (self.model.head_blocks > c.head_blocks)
-                    | (self.model.head_group == 0)
-                    | (self.model.query_stride == 0),
-                )
+                m.d.sync += [
+                    illegal.eq(~is_matmul & ~is_attend),
+                    empty.eq(
+                        Mux(is_matmul, (matmul.blocks == 0) | (matmul.panels == 0), bad_model)
+                    ),
+                ]
                 m.next = "MULTIPLY"
-                with m.If(~is_matmul & ~is_attend):
+
+            with m.State("MULTIPLY"):
+                m.next = "ADD"
+                with m.If(illegal):
                     m.d.sync += self.fault.cause.eq(Fault.ILLEGAL_INSTRUCTION)
                     m.next = "FAULT"
                 with m.Elif(empty):
                     m.d.sync += self.fault.cause.eq(Fault.BAD_OPERAND)
                     m.next = "FAULT"
-
-            with m.State("MULTIPLY"):
-                m.next = "ADD"
 
             with m.State("ADD"):
                 m.d.sync += [

@@ -94,16 +94,17 @@ class ReadChannel(wiring.Component):
         # it is taken, and after that the splitter is busy until the choice is a new one.)
         asks = Cat(client.request.valid for client in clients)
         chosen = Signal(len(clients))
+        # What is taken in the first cycle of an abort is forgotten; of a hold, served.
         go = ~self.abort & ~self.hold
-        m.d.sync += chosen.eq(asks & -asks & (~self.abort).replicate(len(clients)))
+        m.d.sync += chosen.eq(asks & -asks & go.replicate(len(clients)))
         m.d.comb += [
             splitter.i_request.payload.eq(
                 one_of([client.request.payload for client in clients], chosen)
             ),
-            splitter.i_request.valid.eq(chosen.any() & go),
+            splitter.i_request.valid.eq(chosen.any()),
         ]
         for number, client in enumerate(clients):
-            m.d.comb += client.request.ready.eq(splitter.i_request.ready & chosen[number] & go)
+            m.d.comb += client.request.ready.eq(splitter.i_request.ready & chosen[number])
 
         # Bursts to AR, each with a note of whose it is.
         route_layout = data.StructLayout({"address": config.address_bits, "client": CLIENT_BITS})

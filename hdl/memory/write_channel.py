@@ -1,6 +1,6 @@
 """AW, W and B: write clients on one AXI4 write channel."""
 
-from amaranth.hdl import Assert, Cat, Module, Signal
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -79,23 +79,22 @@ class WriteChannel(wiring.Component):
         # Requests: the next client in turn of those that asked a cycle ago (see ReadChannel).
         turn = Signal(len(clients), init=1)  # who was served last
         chosen = Signal(len(clients))
-        go = ~self.abort & ~self.hold
         for served in range(len(clients)):
             with m.If(turn[served]):
                 for step in range(len(clients), 0, -1):
                     number = (served + step) % len(clients)
                     with m.If(clients[number].request.valid):
                         m.d.sync += chosen.eq(1 << number)
-        with m.If(self.abort | ~Cat(client.request.valid for client in clients).any()):
+        with m.If(self.abort | self.hold | ~Cat(client.request.valid for client in clients).any()):
             m.d.sync += chosen.eq(0)
         m.d.comb += [
             splitter.i_request.payload.eq(
                 one_of([client.request.payload for client in clients], chosen)
             ),
-            splitter.i_request.valid.eq(chosen.any() & go),
+            splitter.i_request.valid.eq(chosen.any()),
         ]
         for number, client in enumerate(clients):
-            m.d.comb += client.request.ready.eq(splitter.i_request.ready & chosen[number] & go)
+            m.d.comb += client.request.ready.eq(splitter.i_request.ready & chosen[number])
         with m.If(splitter.i_request.valid & splitter.i_request.ready):
             m.d.sync += turn.eq(chosen)
 
@@ -143,7 +142,13 @@ class WriteChannel(wiring.Component):
         room, have = Signal(), Signal()
         head = data.View(send_layout, sends.r_data)
         beat = Signal(clients[0].data.payload.shape())
-        m.d.comb += room.eq(~axi.wvalid | axi.wready)
+        # A beat that the bus does not take at once waits in a place of its own, so that the bus's
+        # ready goes no further than here.
+        spare = Signal(
+            data.StructLayout({"data": len(beat.data), "strobe": len(beat.strobe), "last": 1})
+        )
+        spared = Signal()
+        m.d.comb += room.eq(~spared)
         for number, (name, client) in enumerate(zip(self.clients, clients, strict=True)):
             with m.If(owner[number]):
                 m.d.comb += [
@@ -157,16 +162,23 @@ class WriteChannel(wiring.Component):
         taken = Signal()
         m.d.comb += taken.eq(have & room)
         with m.If(taken):
+            m.d.sync += [left.eq(left - 1), one.eq(left == 2)]
+        with m.If(~axi.wvalid | axi.wready):
             m.d.sync += [
-                axi.wvalid.eq(1),
-                axi.wdata.eq(beat.data),
-                axi.wstrb.eq(beat.strobe),
-                axi.wlast.eq(one),
-                left.eq(left - 1),
-                one.eq(left == 2),
+                axi.wvalid.eq(spared | taken),
+                axi.wdata.eq(Mux(spared, spare.data, beat.data)),
+                axi.wstrb.eq(Mux(spared, spare.strobe, beat.strobe)),
+                axi.wlast.eq(Mux(spared, spare.last, one)),
+                spared.eq(0),
             ]
-        with m.Elif(axi.wready):
-            m.d.sync += axi.wvalid.eq(0)
+        with m.Elif(taken):
+            m.d.sync += spared.eq(1)
+        with m.If(~spared):
+            m.d.sync += [
+                spare.data.eq(beat.data),
+                spare.strobe.eq(beat.strobe),
+                spare.last.eq(one),
+            ]
         m.d.comb += sends.r_en.eq(~some | (taken & one))
         with m.If(sends.r_en):
             m.d.sync += [
@@ -206,6 +218,7 @@ class WriteChannel(wiring.Component):
             splitter.idle
             & ~axi.awvalid
             & ~axi.wvalid
+            & ~spared
             & ~some
             & ~sends.r_rdy
             & ~replies.r_rdy

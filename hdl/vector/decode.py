@@ -1,6 +1,6 @@
 """Instruction words to the registers that the sequencer starts from."""
 
-from amaranth.hdl import Module, Mux
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
@@ -61,7 +61,8 @@ class Decoder(Component):
         m = Module()
         model, step, job = self.model, self.step, self.job
         head_blocks = self._config.head_blocks
-        bad_head = (model.head_blocks == 0) | (model.head_blocks > head_blocks)
+        bad_head = Signal()  # the model stands since before the instruction
+        m.d.sync += bad_head.eq((model.head_blocks == 0) | (model.head_blocks > head_blocks))
         m.d.comb += [job.items.eq(1), job.rows.eq(step.rows)]
 
         def operands(opcode):

@@ -89,28 +89,32 @@ class RowExtremes(Component):
             valid=("done", "rose"),
         )
 
-        # Keys: 0 for a lane that takes no part (no value but a negative NaN has it)
+        # Results go to many places: a cycle for the way. Then keys: 0 for a lane that takes no part
+        # (no value but a negative NaN has it)
         def keep(enable):
             return stage(m, held(platform, enable))
 
-        registers = [keep(tags.at("valid", step)) for step in range(KEY_STEPS)]
+        register = keep(tags.at("valid", 0))
+        values = [register(value, f"value_{i}") for i, value in enumerate(self.values)]
+        taking = register(self.active, "taking")
+        registers = [keep(tags.at("valid", 1 + step)) for step in range(KEY_STEPS)]
         (register,) = registers
-        s = KEY_STEPS
+        s = 1 + KEY_STEPS
         by_magnitude = Signal()
         m.d.sync += by_magnitude.eq(tags.at("mode", s - 1) == Reduce.EXPONENT)
         keys, bad = [], Signal(lanes)
-        for i, value in enumerate(self.values):
+        for i, value in enumerate(values):
             key = Signal(32, name=f"key_{i}", reset_less=True)
             ordered = order_key(m, value, registers)
             magnitude = register(Mux(value[23:31] == 0, 0, value[:31]), f"magnitude_{i}")
-            active = register(self.active[i], f"active_{i}")
+            active = register(taking[i], f"active_{i}")
             with m.If(held(platform, tags.at("valid", s))):
                 m.d.sync += key.eq(Mux(active, Mux(by_magnitude, magnitude, ordered), Const(0, 32)))
-            m.d.sync += bad[i].eq(self.active[i] & (value[23:31] == 255))
+            m.d.sync += bad[i].eq(taking[i] & (value[23:31] == 255))
             keys.append((key, None))
         compared = Signal()
         m.d.sync += [
-            compared.eq(self.tag.valid & (self.tag.mode == Reduce.ARGMAX)),
+            compared.eq(tags.at("valid", 1) & (tags.at("mode", 1) == Reduce.ARGMAX)),
             self.non_finite.eq(compared & bad.any()),
         ]
         s += 1

@@ -75,8 +75,8 @@ class Timing:
         self.block_sum = self.summands + self.tree
         self.sum_write = self.block_sum + ADD_LATENCY
         self.accumulate = ADD_LATENCY + 3
-        # Keys, a level of the lanes a cycle, the block's best, its ceiling
-        self.extreme = self.result + KEY_STEPS + 2 + lane_levels + CEILING_STEPS
+        # Values, keys, a level of the lanes a cycle, the block's best, its ceiling
+        self.extreme = self.result + 1 + KEY_STEPS + 2 + lane_levels + CEILING_STEPS
         self.extreme_write = self.extreme + 1
         self.scalar_write = self.extreme_write + 2 + NEGATIVE_STEPS
         # Largest exponent of a word: four lanes a stage. Then of the block, then the scale.

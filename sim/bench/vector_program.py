@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 
 import numpy as np
+from cocotb.triggers import ClockCycles
 
 from hdl.config import BLOCK, Config
 from hdl.interfaces import append_payload, model_layout, step_layout, visit_layout
@@ -73,8 +74,8 @@ class Machine:
         self.monitor: UnitMonitor
 
     # Setup --------------------------------------------------------------------------------------
-    def configure(self, **override):
-        """Draw a model and a step, and drive them."""
+    async def configure(self, **override):
+        """Draw a model and a step, and drive them: before the instructions that need them."""
         c, draw = self.config, self.draw
         head_group = draw.choice([g for g in (1, 2, 3, 4, 8) if g <= c.row_capacity])
         heads = draw.randint(1, 3)
@@ -113,6 +114,7 @@ class Machine:
         self.world.outputs[: len(outputs)] = outputs
         drive_struct(self.dut, "model", model_layout(), **self.model)
         drive_struct(self.dut, "step", step_layout(), **self.step)
+        await ClockCycles(self.dut.clk, 1)
 
     def float(self, name: str) -> np.float32:
         return np.uint32(self.model[name]).view(np.float32)

@@ -31,7 +31,7 @@ async def machine(dut, salt: str, *, stall: float = 0.0, fault: bool = False, **
     m = Machine(dut, parameters()["config"], rng(salt), stall=stall)
     await start(dut)
     m.monitor = UnitMonitor(dut, expect_fault=fault)
-    m.configure(**fields)
+    await m.configure(**fields)
     m.prepare()
     return m
 
@@ -41,7 +41,7 @@ async def each_instruction(dut):
     """Every instruction alone, no stalls, smallest and largest number of rows."""
     m = await machine(dut, "each")
     for rows in (1, m.config.row_capacity):
-        m.configure(rows=rows, output_list=list(range(0, rows, 3)), store_logits=1)
+        await m.configure(rows=rows, output_list=list(range(0, rows, 3)), store_logits=1)
         for name in OPERATIONS:
             getattr(m, f"op_{name}")()
             await m.finish()
@@ -60,7 +60,7 @@ async def random_programs(dut):
         {"rows": 1, "output_list": [0], "store_logits": 0},
     ]
     for n in range(parameters()["programs"]):
-        m.configure(**(directed[n] if n < len(directed) else {}))
+        await m.configure(**(directed[n] if n < len(directed) else {}))
         names = [*OPERATIONS, "attend"]
         m.draw.shuffle(names)
         for name in names:
@@ -88,15 +88,15 @@ async def random_attention(dut):
     cover = Coverage(*ATTENTION)
     m = await machine(dut, "attention", stall=0.3)
     rows = m.config.row_capacity
-    m.configure(rows=1, kv_heads=1)
+    await m.configure(rows=1, kv_heads=1)
     attend(m, cover, position=0)
     attend(m, cover, position=40, abyss=True)
     await m.finish()
-    m.configure(rows=rows, kv_heads=2, head_group=2 if rows > 4 else 1)
+    await m.configure(rows=rows, kv_heads=2, head_group=2 if rows > 4 else 1)
     attend(m, cover, position=30)
     await m.finish()
     for n in range(parameters()["attentions"]):
-        m.configure(rows=[rows, 1, m.draw.randint(1, rows)][n % 3])
+        await m.configure(rows=[rows, 1, m.draw.randint(1, rows)][n % 3])
         attend(m, cover, most_visits=12)
         attend(m, cover, most_visits=5)
         await m.finish()
@@ -109,7 +109,9 @@ async def random_attention(dut):
 async def append_held(dut, value):
     """The KV unit takes nothing for a long time: every place fills, nothing is lost."""
     m = await machine(dut, "held")
-    m.configure(rows=m.config.row_capacity, kv_heads=3, head_blocks=min(2, m.config.head_blocks))
+    await m.configure(
+        rows=m.config.row_capacity, kv_heads=3, head_blocks=min(2, m.config.head_blocks)
+    )
     m.append.hold = True
     m.op_append(value)
     await ClockCycles(dut.clk, 1200)
@@ -126,13 +128,13 @@ async def add_chains(dut):
     m.world.rewrites = True
     c = m.config
     for rows in (1, 2, c.row_capacity // 2, c.row_capacity):
-        m.configure(rows=rows)
+        await m.configure(rows=rows)
         for panels in (1, 2, 3, 16, 17, 33):
             if rows * panels <= c.row_blocks:
                 m.op_add(panels, links=6)
                 m.op_store()
         await m.finish()
-    m.configure(rows=c.row_capacity)
+    await m.configure(rows=c.row_capacity)
     n = c.row_capacity * c.block_words
     few, many = [await _cycles(m, "add", 2, links=links) for links in (20, 40)]
     slope = (many - few) / 20
@@ -226,14 +228,14 @@ async def fault_model(dut, field):
     m = await machine(dut, "model", fault=True, rows=2)
     panels = []
     if name == "whole":
-        m.configure(rows=2, head_blocks=2)  # at every preset
+        await m.configure(rows=2, head_blocks=2)  # at every preset
         word = encode(Opcode.ROPE, destination=0, panels=3, tables=0)
         panels = [fp32.bits(values(m.draw, (2, 32), "plain")) for _ in range(3)]
     elif name == "group":
-        m.configure(rows=2, head_group=0)
+        await m.configure(rows=2, head_group=0)
         word = encode(Opcode.ATTEND, queries=0, output=0, weights=0, offset=0)
     else:
-        m.configure(rows=2, **{name: value})
+        await m.configure(rows=2, **{name: value})
         word = encode(Opcode.APPEND, offset=0, value=1, tables=0)
     await _fails(m, word, Fault.BAD_OPERAND, panels)
 
@@ -280,7 +282,7 @@ async def fault_non_finite(dut, case, bits):
     elif case == "logits":
         word, data = encode(Opcode.LOGITS, panels=2), panels(2, 2)
     else:
-        m.configure(rows=rows, head_group=1)
+        await m.configure(rows=rows, head_group=1)
         visit = dict.fromkeys(visit_layout(m.config).members, 0)
         visit |= {"first": 1, "last": 1, "end": 1, "rows": rows, "query_rows": rows}
         m.visits.send({**visit, "position": 31 - (rows - 1)})
@@ -306,7 +308,7 @@ async def cycles(dut):
     m = await machine(dut, "cycles")
     c = m.config
     gap = 2  # between passes; 1 between rounds of one pass
-    m.configure(rows=c.row_capacity, head_blocks=1, kv_heads=1)
+    await m.configure(rows=c.row_capacity, head_blocks=1, kv_heads=1)
     n = c.row_capacity * c.block_words
     for name, passes in (("add", 1), ("rope", 2), ("swiglu", 4)):
         few, many = await _cycles(m, name, 2), await _cycles(m, name, 4)
@@ -322,7 +324,7 @@ async def cycles(dut):
 
     # Softmax: from panel to panel of one batch
     releases = Pulses(dut, "ring_release")
-    m.configure(rows=c.row_capacity, head_blocks=1, kv_heads=1, head_group=1)
+    await m.configure(rows=c.row_capacity, head_blocks=1, kv_heads=1, head_group=1)
     assert m.model["batch_rows"] == c.row_capacity
     attend(m, Coverage(*ATTENTION), most_visits=1, position=6 * 32)
     await releases.reach(2)
@@ -334,7 +336,9 @@ async def cycles(dut):
     await m.finish()
 
     # Decode: latency of one row
-    m.configure(rows=1, head_blocks=1, kv_heads=1, head_group=1, output_list=[0], store_logits=0)
+    await m.configure(
+        rows=1, head_blocks=1, kv_heads=1, head_group=1, output_list=[0], store_logits=0
+    )
     w = c.block_words
     for name, arguments, most in (
         ("quantise", (), 6 * w + 60),

@@ -66,6 +66,9 @@ LAST_WORD_TO_GOOD = 6
 """hdl/control/descriptor.py: three cycles between segments and rows, two behind the outputs, one to
 check."""
 
+GOOD_TO_DISPATCH = 1
+"""hdl/control/dispatch.py: a register."""
+
 _FIRST_WORD = READER_START_TO_REQUEST + REQUEST_TO_BUS + BUS_TO_CLIENT + WORD_FIFO + 1
 """From a reader's start to its first word, beside the latency."""
 
@@ -78,7 +81,8 @@ def descriptor_beats(port_bytes: int, rows: int, outputs: int, segments: int) ->
 
 def descriptor_counted(latency: float) -> float:
     """The number of rows stands (hdl/control/descriptor.py)."""
-    return START + _FIRST_WORD + latency + DESCRIPTOR_HEADER_WORDS + 2
+    counted = START + _FIRST_WORD + latency + DESCRIPTOR_HEADER_WORDS + 2
+    return counted + GOOD_TO_DISPATCH
 
 
 def descriptor_good(

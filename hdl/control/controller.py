@@ -158,26 +158,32 @@ class Controller(wiring.Component):
             m.d.sync += stop.eq(0)
         with m.Elif(registers.abort):
             m.d.sync += stop.eq(1)
+        happened = Signal.like(self.events)  # the counters' events, a cycle on their way
         watch = Signal(32)  # cycles without progress
         begin = Signal()  # the cycle of START
         m.d.sync += [begin.eq(0), semaphores.clear.eq(0)]
         m.d.comb += [
             descriptor.start.eq(begin),
             dispatch.start.eq(begin),
-            counters.events.eq(self.events),
-            counters.events[Counter.CYCLES.value].eq(1),
-            counters.events[Counter.INSTRUCTIONS.value].eq(dispatch.dispatched),
+            counters.events.eq(happened),
+        ]
+        m.d.sync += [
+            happened.eq(self.events),
+            happened[Counter.CYCLES.value].eq(1),
+            happened[Counter.INSTRUCTIONS.value].eq(dispatch.dispatched),
             counters.enable.eq(was_running),
         ]
 
         quiet_cycles = Signal(range(_QUIET_CYCLES + 1))
         progress, resting = Signal(), Signal()  # a cycle ago
         active, tape_left = Signal(len(QUEUES)), Signal()
+        port_idle = Signal()
         m.d.sync += [
+            port_idle.eq(self.port_idle),
             progress.eq(self.progress | dispatch.dispatched),
             active.eq(self.active),
             tape_left.eq(self.tape_left),
-            resting.eq(dispatch.ended & ~active.any() & self.port_idle),
+            resting.eq(dispatch.ended & ~active.any() & port_idle),
         ]
         m.d.comb += quiet.eq(quiet_cycles == _QUIET_CYCLES)
         unread = quiet & tape_left
@@ -231,7 +237,7 @@ class Controller(wiring.Component):
                 with m.If(registers.doorbell):
                     ring()
             with m.State("FORGET"):
-                with m.If(self.port_idle & ~registers.moved):
+                with m.If(port_idle & ~registers.moved):
                     m.d.sync += [forget.eq(0), self.port_abort.eq(0)]
                     m.next = "IDLE"
                 with m.If(registers.doorbell):
@@ -250,7 +256,7 @@ class Controller(wiring.Component):
                 with m.Elif(quiet & ~tape_left & ~record.noticed):
                     finish()
             with m.State("ABORT"):
-                with m.If(self.port_idle):
+                with m.If(port_idle):
                     m.d.sync += self.port_abort.eq(0)
                     finish()
 

@@ -191,18 +191,21 @@ class Dispatcher(wiring.Component):
         with m.If(take & (illegal | self.index.all())):
             m.d.sync += [self.fault.eq(Fault.ILLEGAL_INSTRUCTION), running.eq(0)]
 
-        # SET, a cycle later: no unit can have seen a later instruction.
+        # SET, two cycles later: no unit can have seen a later instruction.
         setting = Signal()
         view = instruction_layout(Opcode.SET)
         chosen, value = Signal(view["register"].shape), Signal(view["value"].shape)
         m.d.sync += setting.eq(go & head.set)
         with m.If(have):
             m.d.sync += [chosen.eq(view(head.word).register), value.eq(view(head.word).value)]
-        with m.If(setting), m.Switch(chosen):
-            for register in ModelRegister:
+        set_value = Signal.like(value)
+        m.d.sync += set_value.eq(value)
+        for register in ModelRegister:
+            this = Signal(name=f"set_{register.name.lower()}")
+            m.d.sync += this.eq(setting & (chosen == register.value))
+            with m.If(this):
                 target = getattr(self.model, register.name.lower())
-                with m.Case(register.value):
-                    m.d.sync += [target.eq(value), self.written[register.value].eq(1)]
+                m.d.sync += [target.eq(set_value), self.written[register.value].eq(1)]
 
         activity, waits = self.activity, Signal()
         begun = running | done | (self.fault != Fault.NONE)

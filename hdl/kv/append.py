@@ -104,7 +104,7 @@ class AppendWriter(Component):
         # one decision for so many registers would be late.
         content = data.StructLayout({"elements": 8 * BLOCK, "scale": 8})
         place = data.StructLayout({"element": ADDRESS_BITS, "scale": ADDRESS_BITS, "last": 1})
-        block = Signal(append_payload())
+        block = Signal(append_payload(), reset_less=True)
         m.d.sync += block.eq(self.append.p)
         m.submodules.contents = contents = Memory(shape=content, depth=BLOCKS, init=[])
         kept, restored = contents.write_port(), contents.read_port(domain="comb")
@@ -259,8 +259,8 @@ class AppendWriter(Component):
         # A beat goes a cycle behind its request: first two of them are chosen, then one.
         pair_beats = min(2, block_beats)
         pair = elements.word_select(given >> 1, pair_beats * config.port_bits)
-        chosen = Signal(pair_beats * config.port_bits)
-        chosen_scale = Signal.like(scale)
+        chosen = Signal(pair_beats * config.port_bits, reset_less=True)
+        chosen_scale = Signal.like(scale, reset_less=True)
         chosen_valid, is_scale, odd = Signal(), Signal(), Signal()
         lane = Signal(range(config.port_bytes))
         m.d.sync += [

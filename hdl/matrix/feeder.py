@@ -146,7 +146,7 @@ class ActivationFeeder(Component):
         takes_panel = tile.panel_first & some_rows
         start = Signal()
         # What the tile needs was there in the cycle before: nobody but this tile takes it since
-        permitted = Signal()
+        permitted = Signal()  # and no tile is being fed: all in one register
         asks = Signal(tile_layout(c))
         m.d.comb += asks.eq(Mux(self.loaded.valid, tile, self.coming))
         lacks = [  # in the order in which a cause is named
@@ -155,12 +155,13 @@ class ActivationFeeder(Component):
             (Cause.WEIGHTS, asks.weights_first & ~weights.some),
             (Cause.OUTPUT, asks.batch_first & ~outputs.some),
         ]
-        m.d.sync += permitted.eq(~Cat(lack for _, lack in lacks).any())
+        goes_on = Signal()  # a tile will be fed in the next cycle
+        m.d.sync += permitted.eq(~Cat(lack for _, lack in lacks).any() & ~goes_on)
         for cause, lack in reversed(lacks):
             with m.If(lack):
                 m.d.sync += self.cause.eq(cause)
         m.d.comb += [
-            self.loaded.ready.eq(~active & permitted),
+            self.loaded.ready.eq(permitted),
             start.eq(self.loaded.valid & self.loaded.ready),
             grants.taken.eq(start & tile.opens),
             ring.taken.eq(start & takes_panel),
@@ -218,13 +219,14 @@ class ActivationFeeder(Component):
             ]
             with m.If(takes_panel):
                 m.d.sync += ring_panel.eq(next_ring_panel)
+        m.d.comb += goes_on.eq(self.reads & ~last)
+        m.d.sync += active.eq(goes_on)
         last_head = Signal(7, reset_less=True)
         m.d.sync += last_head.eq(self.model.head_group - 1)  # of the step: constant
         with m.If(self.reads):
             wraps = ~now.query | (now_head == last_head)
             down = now_base + now.stride
             m.d.sync += [
-                active.eq(~last),
                 left.eq(now_left - 1),
                 number.eq(Mux(active, number + 1, 1)),
                 head.eq(Mux(wraps, 0, now_head + 1)),

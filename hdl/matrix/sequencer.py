@@ -71,8 +71,10 @@ class TileSequencer(Component):
         index = Signal.like(self.instruction.p.index, reset_less=True)
         matmul = instruction_layout(Opcode.MATMUL)(word)
         attend = instruction_layout(Opcode.ATTEND)(word)
-        is_matmul = matmul.opcode == Opcode.MATMUL
-        is_attend = attend.opcode == Opcode.ATTEND
+        incoming = instruction_layout(Opcode.MATMUL)(self.instruction.p.word)
+        is_matmul, is_attend, of_outputs = (
+            Signal(name=name, reset_less=True) for name in ("is_matmul", "is_attend", "of_outputs")
+        )
         rows = Signal(ROW_BITS, reset_less=True)
         end = Signal(21, reset_less=True)  # behind the activation blocks of all rows
         end_weights = Signal(21, reset_less=True)
@@ -148,13 +150,20 @@ class TileSequencer(Component):
             m.d.comb += self.active.eq(works | self.tiles.valid)
             with m.State("IDLE"):
                 m.d.comb += self.instruction.ready.eq(1)
-                m.d.sync += [word.eq(self.instruction.p.word), index.eq(self.instruction.p.index)]
+                m.d.sync += [
+                    word.eq(self.instruction.p.word),
+                    index.eq(self.instruction.p.index),
+                    is_matmul.eq(incoming.opcode == Opcode.MATMUL),
+                    is_attend.eq(incoming.opcode == Opcode.ATTEND),
+                    of_outputs.eq(
+                        (incoming.opcode == Opcode.MATMUL) & (incoming.rows == RowSelect.OUTPUT)
+                    ),
+                ]
                 with m.If(self.instruction.valid):
                     m.next = "CHECK"
 
             with m.State("CHECK"):
-                output = matmul.rows == RowSelect.OUTPUT
-                count = Mux(is_matmul & output, self.step.outputs, self.step.rows)
+                count = Mux(of_outputs, self.step.outputs, self.step.rows)
                 m.d.comb += [
                     span.a.eq(count),
                     span.b.eq(Mux(is_matmul, matmul.blocks, self.model.query_stride)),

@@ -43,8 +43,8 @@ class MemoryPort(wiring.Component):
         As in :class:`ReadChannel`.
     abort : In(1)
         Level: takes no request, issues nothing more, throws away read data, finishes announced
-        writes with strobes of zero, pulses no ``done``. Hold it until ``idle``, and reset the
-        clients meanwhile.
+        writes with strobes of zero (but for a beat that was on its way in the first cycle), pulses
+        no ``done``. Hold it until ``idle``, and reset the clients meanwhile.
     idle : Out(1)
         Nothing in hand or outstanding.
     fault : Out(fault_signature())

@@ -1,14 +1,15 @@
 """AW, W and B: write clients on one AXI4 write channel."""
 
-from amaranth.hdl import Assert, Cat, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
 from hdl.config import Config
 from hdl.interfaces import ADDRESS_BITS, write_client
 from hdl.memory.axi import BURST_INCR, CACHE, axi4_signature
+from hdl.memory.skid import SkidBuffer
 from hdl.memory.splitter import CLIENT_BITS, BurstSplitter, one_of
 
 __all__ = ["WriteChannel"]
@@ -142,20 +143,36 @@ class WriteChannel(wiring.Component):
         room, have = Signal(), Signal()
         head = data.View(send_layout, sends.r_data)
         beat = Signal(clients[0].data.payload.shape())
-        # A beat that the bus does not take at once waits in a place of its own, so that the bus's
-        # ready goes no further than here.
-        spare = Signal(
-            data.StructLayout({"data": len(beat.data), "strobe": len(beat.strobe), "last": 1})
+        # Clients and pins are far apart: slices on both sides.
+        w_layout = data.StructLayout(
+            {"data": config.port_bits, "strobe": config.port_bytes, "last": 1}
         )
-        spared = Signal()
-        m.d.comb += room.eq(~spared)
-        for number, (name, client) in enumerate(zip(self.clients, clients, strict=True)):
+        m.submodules.w = out = SkidBuffer(w_layout)
+        slices = []
+        for name, client in zip(self.clients, clients, strict=True):
+            m.submodules[f"{name}_data"] = part = SkidBuffer(client.data.payload.shape())
+            connect(m, flipped(client.data), part.i)
+            m.d.comb += part.clear.eq(self.abort)
+            slices.append(part.o)
+        m.d.comb += [
+            room.eq(out.i.ready),
+            out.i.valid.eq(have),
+            out.i.payload.data.eq(beat.data),
+            out.i.payload.strobe.eq(beat.strobe),
+            out.i.payload.last.eq(one),
+            axi.wvalid.eq(out.o.valid),
+            out.o.ready.eq(axi.wready),
+            axi.wdata.eq(out.o.payload.data),
+            axi.wstrb.eq(out.o.payload.strobe),
+            axi.wlast.eq(out.o.payload.last),
+        ]
+        for number, (name, words) in enumerate(zip(self.clients, slices, strict=True)):
             with m.If(owner[number]):
                 m.d.comb += [
-                    client.data.ready.eq(room),
-                    have.eq(client.data.valid),
-                    beat.eq(client.data.payload),
-                    getattr(self, f"{name}_beat").eq(room & client.data.valid),
+                    words.ready.eq(room),
+                    have.eq(words.valid),
+                    beat.eq(words.payload),
+                    getattr(self, f"{name}_beat").eq(room & words.valid),
                 ]
         with m.If(some & ~owner.any()):
             m.d.comb += have.eq(1)  # beat is 0, strobes and all
@@ -163,22 +180,6 @@ class WriteChannel(wiring.Component):
         m.d.comb += taken.eq(have & room)
         with m.If(taken):
             m.d.sync += [left.eq(left - 1), one.eq(left == 2)]
-        with m.If(~axi.wvalid | axi.wready):
-            m.d.sync += [
-                axi.wvalid.eq(spared | taken),
-                axi.wdata.eq(Mux(spared, spare.data, beat.data)),
-                axi.wstrb.eq(Mux(spared, spare.strobe, beat.strobe)),
-                axi.wlast.eq(Mux(spared, spare.last, one)),
-                spared.eq(0),
-            ]
-        with m.Elif(taken):
-            m.d.sync += spared.eq(1)
-        with m.If(~spared):
-            m.d.sync += [
-                spare.data.eq(beat.data),
-                spare.strobe.eq(beat.strobe),
-                spare.last.eq(one),
-            ]
         m.d.comb += sends.r_en.eq(~some | (taken & one))
         with m.If(sends.r_en):
             m.d.sync += [
@@ -218,7 +219,7 @@ class WriteChannel(wiring.Component):
             splitter.idle
             & ~axi.awvalid
             & ~axi.wvalid
-            & ~spared
+            & ~out.full
             & ~some
             & ~sends.r_rdy
             & ~replies.r_rdy

@@ -89,6 +89,10 @@ class Lanes(Component):
             masked = Mux(self.active[i], result, Const(0, 32))
             scaled = scale_exponent(m, masked, code, [after_result])
             masked = after_result(masked, f"masked_{i}")
+            summand, weighted = (
+                Signal(32, name=f"{name}_{i}", reset_less=True) for name in ("summand", "weighted")
+            )
             with m.If(enable[-1]):
-                m.d.sync += [self.summands[i].eq(masked), self.weighted[i].eq(scaled)]
+                m.d.sync += [summand.eq(masked), weighted.eq(scaled)]
+            m.d.comb += [self.summands[i].eq(summand), self.weighted[i].eq(weighted)]
         return m

@@ -398,7 +398,8 @@ async def abort(dut):
         for name in WRITERS:
             getattr(dut, f"{name}__request__valid").value = 0
             getattr(dut, f"{name}__data__valid").value = 0
-        watch = [Pulses(dut, f"{n}_beat") for n in (*READERS, *WRITERS)]
+        watch = [Pulses(dut, f"{n}_beat") for n in READERS]
+        written = [Pulses(dut, f"{n}_beat") for n in WRITERS]
         watch += [Pulses(dut, f"{n}__done") for n in WRITERS]
         watch += [Pulses(dut, f"{n}__data__valid") for n in READERS]
         quiet = [cocotb.start_soon(nothing_new(dut, name)) for name in ("ar", "aw")]
@@ -414,6 +415,7 @@ async def abort(dut):
         await ClockCycles(dut.clk, 100)
         assert int(dut.idle.value)
         assert [w.count for w in watch] == [0] * len(watch)
+        assert sum(w.count for w in written) <= 1, "beats taken after the abort's first cycle"
         announced = sum(b.beats for b in memory.write_bursts)
         assert announced == len(memory.strobes), "a write burst was left open"
         cover.hit("read beats thrown away", memory.beats > given + 2)
@@ -424,7 +426,7 @@ async def abort(dut):
             cover.hit("write burst thrown away", not any(full))
             cover.hit("write burst cut short", any(full) and not all(full))
         dut.abort.value = 0
-        for task in [*quiet, *(w._task for w in watch)]:
+        for task in [*quiet, *(w._task for w in (*watch, *written))]:
             task.cancel()
         reader = Reader(dut, "load", image)
         reader.ask(BASE + 0x40, 33)

@@ -127,6 +127,7 @@ class Device:
     arguments : what tells the placer the part
     capacity : by resource; LUTs that can be memory are a part of the LUTs
     pack_arguments : what tells the packer the part
+    sites : whether ``fpga.floorplan`` knows where its multipliers are
     """
 
     name: str
@@ -134,6 +135,7 @@ class Device:
     arguments: tuple[str, ...]
     capacity: Cost
     pack_arguments: tuple[str, ...] = field(default=())
+    sites: bool = False
 
 
 DEVICES = {
@@ -145,6 +147,7 @@ DEVICES = {
             ("--85k", "--package", "CABGA381", "--speed", "6"),
             {"luts": 83640, "lut_ram": 41820, "ffs": 83640, "brams": 208, "multipliers": 156},
             ("--compress",),
+            sites=True,
         ),
         Device(
             "GW2A-LV18PG256C8/I7",

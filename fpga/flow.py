@@ -21,6 +21,7 @@ from compiler.errors import UserError
 from fpga.boards import Board
 from fpga.design import ROOT, Design, default_target, emit_design, sources_hash
 from fpga.family import RESOURCES
+from fpga.floorplan import array_sites
 from fpga.netlist import Netlist
 from fpga.place import SeedResult, best, pack, place
 from fpga.report import fit_problem, markdown, netlist_figures, placed_figures
@@ -125,7 +126,9 @@ def _synthesis(
         done.unlink(missing_ok=True)
         start = time.monotonic()
         try:
-            synthesise(runner, family, design, folder, watch)
+            device = job.board.device
+            sites = array_sites(job.config) if device.sites else {}
+            synthesise(runner, family, design, folder, watch, sites)
         except ToolError as error:
             raise UserError(str(error)) from None
         seconds = round(time.monotonic() - start, 1)

@@ -27,15 +27,21 @@ def synthesise(
     design: Design,
     folder: Path,
     watch: Callable[[str, float], None],
+    sites: dict[str, str] | None = None,
 ) -> None:
     """Write `netlist.json` (flattened) and `memories.il` (memories before mapping) into a folder.
 
-    ``watch`` gets what is being done and the share of the steps that came before.
+    ``watch`` gets what is being done and the share of the steps that came before. ``sites``: where
+    cells shall stand, by the ends of their names.
     """
     (folder / "design.il").write_text(design.rtlil)
     steps = [
         ("reading", "read_rtlil design.il"),
         *synthesis_steps(family),
+        *(
+            ("writing the netlist", f'setattr -set BEL "{site}" c:*{name}')
+            for name, site in (sites or {}).items()
+        ),
         ("writing the netlist", f"write_json {NETLIST}.part"),
     ]
     texts = list(dict.fromkeys(text for text, _ in steps))

@@ -177,9 +177,10 @@ class Controller(wiring.Component):
         quiet_cycles = Signal(range(_QUIET_CYCLES + 1))
         progress, resting = Signal(), Signal()  # a cycle ago
         active, tape_left = Signal(len(QUEUES)), Signal()
-        port_idle = Signal()
+        port_idle, port_fault = Signal(), Signal()
         m.d.sync += [
             port_idle.eq(self.port_idle),
+            port_fault.eq(self.fault_port.valid),
             progress.eq(self.progress | dispatch.dispatched),
             active.eq(self.active),
             tape_left.eq(self.tape_left),
@@ -226,7 +227,7 @@ class Controller(wiring.Component):
                 with m.If(registers.moved):
                     m.d.sync += known.eq(1)
                     drop()
-                with m.Elif(rung & self.fault_port.valid):  # reading ahead; now it counts
+                with m.Elif(rung & port_fault):  # reading ahead; now it counts
                     drop()
                 with m.Else():
                     m.d.comb += fetch.eq(~fetched & (known | rung))

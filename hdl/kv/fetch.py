@@ -171,7 +171,7 @@ class PageFetch(Component):
         here = Signal(range(slots + 1))
         sent = Signal()
         m.d.sync += [
-            expected.eq(expected + take - page_end),
+            expected.eq(expected + take - written),  # a cycle late
             written.eq(page_end),
             here.eq(here + written - sent),
         ]

@@ -109,7 +109,7 @@ class BlockAccumulator(Component):
                 if s <= self.read_stage + 2:
                     shift.append(Signal(8, name=f"shift_{s}", reset_less=True))
                     m.d.sync += shift[s].eq(shift[s - 1])
-        m.d.comb += self.active.eq(Cat(valid).any())
+        m.d.sync += self.active.eq(Cat(valid).any())
 
         codes = self._tile_scales(m, valid, tag)
         block_sums = self._block_sums(m, valid, tag)

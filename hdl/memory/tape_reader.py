@@ -42,7 +42,7 @@ class TapeReader(wiring.Component):
     tape_scales : Out(stream(8 * cols))
         Scales, a word a block tile. May be taken before or after the tile's elements.
     left : Out(1)
-        Something is still to be read or taken.
+        Something is still to be read or taken (a cycle ago).
 
     Latency: from instruction taken to the first request 4 cycles, from one request to the next 4;
     from a beat to its stream 3.
@@ -277,8 +277,8 @@ class TapeReader(wiring.Component):
             self.activity.starved.eq(active & ~beat & waits),
             self.activity.blocked.eq(active & ~beat & ~waits & ~fsm.ongoing("FAULT")),
             self.activity.finished.eq(receipts.r_en),
-            self.left.eq(active | elements.r_rdy | scales.r_rdy | (elements.level != 0)),
         ]
+        m.d.sync += self.left.eq(active | elements.r_rdy | scales.r_rdy | (elements.level != 0))
         with m.If(waits):
             m.d.comb += self.activity.cause.eq(Mux(owed, Cause.MEMORY, Cause.PORT))
         with m.Elif(waits_for_room):

@@ -16,6 +16,7 @@ __all__ = ["SeedResult", "best", "pack", "place"]
 STAGES = {
     "Info: Packing": (0.0, "packing"),
     "Info: Creating initial": (0.02, "placing"),
+    "Info: Running Static": (0.02, "placing"),
     "Info: Running simulated": (0.5, "refining the placement"),
     "Info: Routing..": (0.6, "routing"),
     "Info: Routing complete": (0.95, "timing"),

@@ -90,6 +90,9 @@ class Layer(nn.Module):
 class Llama(nn.Module):
     """Tokens (batch, time) -> logits (batch, time, vocab); the head is the embedding."""
 
+    cos: Tensor
+    sin: Tensor
+
     def __init__(self, shape: LlamaShape):
         super().__init__()
         self.shape = shape

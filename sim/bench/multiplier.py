@@ -45,9 +45,11 @@ async def registers_and_products(dut):
             got = int(dut.p.value)
             assert got == product % (1 << sum(widths)), f"cycle {cycle}: {got:x}, not {product:x}"
             cover.hit("negative", product < 0)
-        known = enables[2] and None not in taken
-        cover.hit("not asked for", enables[2] and not known)
-        product = taken[0] * taken[1] if known else None
+        first, second = taken
+        product = None
+        if enables[2] and first is not None and second is not None:
+            product = first * second
+        cover.hit("not asked for", enables[2] and product is None)
         for i in range(2):
             if spoilt[i]:
                 taken[i] = None

@@ -108,6 +108,7 @@ class DescriptorReader(wiring.Component):
         # comparison stands between a memory's output and the state.
         valid, ready = reader.words.valid, Signal()
         word = Signal(32)  # taken a cycle ago
+        magic, none, large, flags = Signal(), Signal(), Signal(), Signal()  # what it is, likewise
         place = Signal(DESCRIPTOR_SEGMENT_WORDS, init=1)  # in the header or segment, one-hot
         index = Signal(6)  # row or output in its list
         total = Signal(32)  # of all words, the checksum among them
@@ -152,26 +153,31 @@ class DescriptorReader(wiring.Component):
         with m.If(take):
             m.d.sync += [
                 word.eq(reader.words.payload),
+                magic.eq(reader.words.payload == DESCRIPTOR_MAGIC),
+                none.eq(reader.words.payload == 0),
+                large.eq(reader.words.payload[ROW_BITS:].any()),
+                flags.eq((reader.words.payload & ~FLAG_STORE_LOGITS) != 0),
                 place.eq(place.rotate_left(1)),
                 index.eq(index + 1),
             ]
         with m.If(taken):
             m.d.sync += total.eq(total + word)
 
+        few = word[:ROW_BITS]
         with m.If(as_header[0]):
-            bad(DescriptorError.MAGIC, word != DESCRIPTOR_MAGIC)
+            bad(DescriptorError.MAGIC, ~magic)
         with m.If(as_header[1]):
             m.d.sync += step.rows.eq(word)
-            bad(DescriptorError.ROWS, (word == 0) | (word > c.row_capacity))
+            bad(DescriptorError.ROWS, none | large | (few > c.row_capacity))
         with m.If(as_header[2]):
             m.d.sync += step.segments.eq(word)
-            bad(DescriptorError.SEGMENTS, (word == 0) | (word > step.rows))
+            bad(DescriptorError.SEGMENTS, none | large | (few > step.rows))
         with m.If(as_header[3]):
             m.d.sync += step.outputs.eq(word)
-            bad(DescriptorError.OUTPUTS, word > step.rows)
+            bad(DescriptorError.OUTPUTS, large | (few > step.rows))
         with m.If(as_header[4]):
             m.d.sync += step.store_logits.eq(word[0])
-            bad(DescriptorError.RESERVED, (word & ~FLAG_STORE_LOGITS) != 0)
+            bad(DescriptorError.RESERVED, flags)
         with m.If(as_header[6]):
             m.d.sync += step.result_address[:32].eq(word)
             bad(DescriptorError.ALIGNMENT, (word & (c.port_bytes - 1)) != 0)
@@ -191,7 +197,7 @@ class DescriptorReader(wiring.Component):
         ]
         with m.If(as_segment[0]):
             m.d.sync += [entry.rows.eq(word), entry.row.eq(row)]
-            m.d.sync += many.eq(word[ROW_BITS:] != 0)
+            m.d.sync += many.eq(large)
         with m.If(as_segment[1]):
             m.d.sync += [entry.position.eq(word), high.eq(word[POSITION_BITS:] != 0)]
         with m.If(as_segment[2]):
@@ -209,9 +215,9 @@ class DescriptorReader(wiring.Component):
             m.d.sync += reserved.eq(reserved | (word >= 256))
         with m.If(as_segment[6]):
             fail(DescriptorError.ALIGNMENT, reserved)
-            m.d.sync += reserved.eq(word != 0)
+            m.d.sync += reserved.eq(~none)
         with m.If(as_segment[7]):
-            fail(DescriptorError.RESERVED, reserved | (word != 0))
+            fail(DescriptorError.RESERVED, reserved | ~none)
             m.d.sync += row.eq(row + entry.rows)
             m.d.sync += segment_place.eq(segment_place + 1)
         m.d.comb += [
@@ -250,7 +256,7 @@ class DescriptorReader(wiring.Component):
             m.d.sync += [previous.eq(word), first_output.eq(0)]
             fail(
                 DescriptorError.OUTPUT_ROW,
-                (word >= step.rows) | (~first_output & (word[:ROW_BITS] <= previous)),
+                large | (few >= step.rows) | (~first_output & (few <= previous)),
             )
 
         # How far: the words of a list against its length, a cycle ahead.

@@ -117,7 +117,7 @@ class Dispatcher(wiring.Component):
                 "tables": 1,  # waits for the whole descriptor
                 "set": 1,
                 "end": 1,
-                "reserved": 1,  # bits that must be zero are not
+                "reserved": 8,  # of bits that must be zero: every eighth, is one set
                 "unknown": 1,  # opcode or register
             }
         )
@@ -138,7 +138,7 @@ class Dispatcher(wiring.Component):
         from_fifo = data.View(decoded_layout, fifo.r_data)
         with m.If(fifo.r_en):
             # What is illegal stops the step without waiting for anything.
-            wrong = from_fifo.reserved | from_fifo.unknown
+            wrong = from_fifo.reserved.any() | from_fifo.unknown
             m.d.sync += [
                 have.eq(fifo.r_rdy),
                 head.eq(from_fifo),
@@ -233,7 +233,11 @@ class Dispatcher(wiring.Component):
                 view = layout(word)
                 with m.Case(opcode.value):
                     if "reserved" in dict(layout):
-                        m.d.comb += decoded.reserved.eq(view.reserved != 0)
+                        m.d.comb += decoded.reserved.eq(
+                            Cat(
+                                view.reserved[i::8].any() for i in range(min(8, len(view.reserved)))
+                            )
+                        )
                     if opcode is Opcode.END:
                         m.d.comb += [decoded.end.eq(1), decoded.tables.eq(1)]
                         continue

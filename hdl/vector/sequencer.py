@@ -129,9 +129,8 @@ class Sequencer(Component):
             if Unit.VECTOR in TABLE[op].units
         }
         self._progress = Signal(progress_layout())
-        self._verdict = {
-            name: Signal(name=name) for name in ("bad", "illegal", "nothing", "attend")
-        }
+        self._verdict = {name: Signal(name=name) for name in ("illegal", "nothing", "attend")}
+        self._wrong = Signal()  # illegal or bad
         self._visit = Signal(visit_layout(self._config), reset_less=True)
         self._batch = Signal(visit_layout(self._config), reset_less=True)  # waits for FINAL
         self._batch_waits = Signal()
@@ -352,6 +351,7 @@ class Sequencer(Component):
             progress.head.eq(0),
             progress.head_block.eq(0),
             *(verdict.eq(job[name]) for name, verdict in self._verdict.items()),
+            self._wrong.eq(job.bad | job.illegal),
             self._chained.eq(
                 (add.opcode == Opcode.ADD.value)
                 & (add.destination == last.destination)
@@ -364,7 +364,7 @@ class Sequencer(Component):
         verdict = self._verdict
         with m.If(~self._dependences.landed & ~self._chained):
             m.d.comb += self.activity.busy.eq(1)
-        with m.Elif(verdict["bad"] | verdict["illegal"]):
+        with m.Elif(self._wrong):
             self._reject(m, Mux(verdict["illegal"], Fault.ILLEGAL_INSTRUCTION, Fault.BAD_OPERAND))
         with m.Else():
             ready = self.semaphore.wait_ready

@@ -71,7 +71,7 @@ def fpga(
         typer.Option(metavar="REASON", help="Make what was found the accepted record."),
     ] = None,
     sdram_efficiency: Annotated[
-        float, typer.Option(help="Share of the SDRAM's bandwidth assumed for tokens/s.")
+        float, typer.Option(help="Share of the SDRAM's bandwidth that tokens/s are projected with.")
     ] = SDRAM_EFFICIENCY,
     json: options.JsonFile = None,
 ) -> int:

@@ -253,7 +253,7 @@ def test_the_recorded_clock_is_the_cycle_models(tmp_path: Path) -> None:
 
 # Projection ---------------------------------------------------------------------------------------
 def test_tokens_follow_clock_and_memory() -> None:
-    full, half, slow = (project("ulx3s", *a) for a in ((100.0,), (50.0,), (100.0, 0.45)))
+    full, half, slow = (project("ulx3s", *a) for a in ((100.0,), (50.0,), (100.0, 0.495)))
     assert [p["model"] for p in full] == ["demo", "TinyStories-15M"]
     for a, b, c in zip(full, half, slow, strict=True):
         assert a["bound"] == "memory"

@@ -12,7 +12,7 @@ async def random_stalls(dut):
     cover = Coverage("full", "passes a payload a cycle")
     await start(dut)
     draw = rng("payloads")
-    source, sink = (kind(dut, name) for kind, name in ((Source, "i"), (Sink, "o")))
+    source, sink = Source(dut, "i"), Sink(dut, "o")
     sent: list[int] = []
     for stalls in ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.3, 0.4)):
         source.stall, sink.stall = (Stall(rng(n), p) for n, p in zip("io", stalls, strict=True))

@@ -51,7 +51,7 @@ class MemoryPort(wiring.Component):
         BAD_ADDRESS (request outside the window or not aligned, with its address; nothing of it was
         issued), READ_ERROR (address of the beat), WRITE_ERROR (address of the burst). ``detail`` is
         the client's number (readers from 0, writers from 16), ``index`` 0. While it stands no new
-        request is taken. Cleared by ``abort`` with ``idle``.
+        request is taken (but for one in its first cycle). Cleared by ``abort`` with ``idle``.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ class ReadChannel(wiring.Component):
     abort : In(1)
         Level: take no request, issue nothing more, throw away what still comes.
     hold : In(1)
-        Level: take no new request.
+        Level: take no new request (but for one in its first cycle).
     bad, bad_address, bad_client
         As in :class:`BurstSplitter`.
     error, error_address, error_client

@@ -21,7 +21,9 @@ class WriteChannel(wiring.Component):
     """Arbitrates write clients, issues bursts with their data, reports the responses.
 
     Round robin, decided once a request. Addresses run ahead of data by up to 8 bursts; ``wvalid``
-    does not wait for ``awready``. Every burst announced on AW gets all its beats, after ``abort``
+    does not wait for ``awready``. Two beats of each client, and two on their way to the bus, wait
+    in register slices, so a client's beats may be taken before its request is; a beat takes two
+    cycles to the bus. Every burst announced on AW gets all its beats, after ``abort``
     with strobes of zero. ``done`` of a client pulses when the response of a request's last burst
     has come.
 

@@ -133,8 +133,11 @@ class BlockAccumulator(Component):
             own.en.eq(written[self.read_stage]),
             write.addr.eq(word_address[self.latency]),
             write.en.eq(written[self.latency]),
-            self.ring_produce.eq(written[self.latency] & tag[self.latency].ring_done),
-            self.output_produce.eq(written[self.latency] & tag[self.latency].output_done),
+        ]
+        before = self.latency - 1
+        m.d.sync += [
+            self.ring_produce.eq(written[before] & tag[before].ring_done),
+            self.output_produce.eq(written[before] & tag[before].output_done),
         ]
         for s in range(self.read_stage + 1, self.latency + 1):
             same = word_address[s] == word_address[self.read_stage]

@@ -135,6 +135,7 @@ class ActivationFeeder(Component):
         held = Signal()  # its word is in a register
         current = Signal(tile_layout(c), reset_less=True)
         left = Signal(ROW_BITS, reset_less=True)  # rows not read
+        at_last = Signal(reset_less=True)  # one
         number = Signal(range(max(c.row_capacity, 2)), reset_less=True)
         head = Signal(7, reset_less=True)
         address = Signal(20, reset_less=True)
@@ -142,7 +143,10 @@ class ActivationFeeder(Component):
         ring_panel = Signal(range(c.panel_ring), init=c.panel_ring - 1)  # the last one taken
         panel = Signal(range(c.panels), reset_less=True)
 
-        some_rows = tile.rows != 0
+        # Of the loaded tile, a cycle ago, as `permitted`: it has rows, it has more than one
+        some_rows, more_rows = (
+            Signal(name=name, reset_less=True) for name in ("some_rows", "more_rows")
+        )
         takes_panel = tile.panel_first & some_rows
         start = Signal()
         # What the tile needs was there in the cycle before: nobody but this tile takes it since
@@ -157,6 +161,7 @@ class ActivationFeeder(Component):
         ]
         goes_on = Signal()  # a tile will be fed in the next cycle
         m.d.sync += permitted.eq(~Cat(lack for _, lack in lacks).any() & ~goes_on)
+        m.d.sync += [some_rows.eq(asks.rows != 0), more_rows.eq(asks.rows > 1)]
         for cause, lack in reversed(lacks):
             with m.If(lack):
                 m.d.sync += self.cause.eq(cause)
@@ -209,7 +214,7 @@ class ActivationFeeder(Component):
         m.d.comb += [
             self.reads.eq(active | start & some_rows),
             self.activations.address.eq(now_address),
-            last.eq(now_left == 1),
+            last.eq(Mux(active, at_last, ~more_rows)),
         ]
         with m.If(start):
             m.d.sync += [
@@ -219,7 +224,7 @@ class ActivationFeeder(Component):
             ]
             with m.If(takes_panel):
                 m.d.sync += ring_panel.eq(next_ring_panel)
-        m.d.comb += goes_on.eq(self.reads & ~last)
+        m.d.comb += goes_on.eq(Mux(active, ~at_last, start & more_rows))
         m.d.sync += active.eq(goes_on)
         last_head = Signal(7, reset_less=True)
         m.d.sync += last_head.eq(self.model.head_group - 1)  # of the step: constant
@@ -228,6 +233,7 @@ class ActivationFeeder(Component):
             down = now_base + now.stride
             m.d.sync += [
                 left.eq(now_left - 1),
+                at_last.eq(now_left == 2),
                 number.eq(Mux(active, number + 1, 1)),
                 head.eq(Mux(wraps, 0, now_head + 1)),
                 base.eq(Mux(wraps, down, now_base)),
@@ -237,7 +243,7 @@ class ActivationFeeder(Component):
         # The tile's end
         ends = Signal()
         m.d.comb += [
-            ends.eq(self.reads & last | start & ~some_rows),
+            ends.eq(Mux(active, at_last, start & ~more_rows)),
             self.finished.eq(ends & now.closes),
         ]
         m.d.sync += [

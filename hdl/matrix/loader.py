@@ -66,7 +66,8 @@ class WeightLoader(Component):
         # The tile being loaded, and how far it is: beat ``chunk`` of line ``index``
         tile = Signal(tile_layout(c), reset_less=True)
         valid = Signal()
-        fresh = Signal(reset_less=True)  # no beat yet
+        # Before the first beat of a block tile from the tape: its scales come along
+        wants_scales = Signal(reset_less=True)
         index = Signal(range(max(c.rows, c.cols)))
         chunk = Signal(range(max(c.column_beats, c.row_beats, 2)))
         line = Signal(range(c.slot_beats), reset_less=True)  # of a page: where the line starts
@@ -74,21 +75,16 @@ class WeightLoader(Component):
         at_last = Signal(reset_less=True)  # none
 
         may = Signal()
-        wants_scales = Signal()  # first beat of a block tile: its scales come along
+        scaled = Signal()  # the scales are there if they are wanted
         beat = Signal()
         last_chunk = Signal()
         last = Signal()
         m.d.comb += [
             may.eq(valid & (~self.loaded.valid | self.loaded.ready)),
-            wants_scales.eq(fresh & (tile.reduction == 0)),
-            beat.eq(
-                may
-                & (tile.page | self.tape_elements.valid & (self.tape_scales.valid | ~wants_scales))
-            ),
-            self.tape_elements.ready.eq(
-                may & ~tile.page & (self.tape_scales.valid | ~wants_scales)
-            ),
-            self.tape_scales.ready.eq(may & ~tile.page & wants_scales & self.tape_elements.valid),
+            scaled.eq(self.tape_scales.valid | ~wants_scales),
+            beat.eq(may & (tile.page | self.tape_elements.valid) & scaled),
+            self.tape_elements.ready.eq(may & ~tile.page & scaled),
+            self.tape_scales.ready.eq(may & wants_scales & self.tape_elements.valid),
             last_chunk.eq(chunk == Mux(tile.value, c.row_beats - 1, c.column_beats - 1)),
             last.eq(beat & at_last),
             self.active.eq(valid),
@@ -100,7 +96,7 @@ class WeightLoader(Component):
         ]
         with m.If(beat):
             m.d.sync += [
-                fresh.eq(0),
+                wants_scales.eq(0),
                 chunk.eq(chunk + 1),
                 left.eq(left - 1),
                 at_last.eq(left == 1),
@@ -117,7 +113,7 @@ class WeightLoader(Component):
                 tile.eq(self.tiles.p),
                 line.eq(self.tiles.p.beat),
                 index.eq(0),
-                fresh.eq(1),
+                wants_scales.eq(~self.tiles.p.page & (self.tiles.p.reduction == 0)),
                 left.eq(c.tile_beats - 1),
                 at_last.eq(0),
             ]
@@ -130,7 +126,7 @@ class WeightLoader(Component):
             m.d.sync += self.loaded.valid.eq(1)
         with m.If(~self.loaded.valid):
             m.d.sync += self.loaded.p.eq(tile)
-        with m.If(may & ~tile.page & wants_scales):
+        with m.If(may & wants_scales):
             m.d.sync += self.scales.eq(self.tape_scales.p)
         with m.If(~self.loaded.valid & tile.page):
             keys = self.key_scales.data.word_select(tile.group, 8 * c.cols)

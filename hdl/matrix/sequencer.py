@@ -85,7 +85,7 @@ class TileSequencer(Component):
         reduction = Signal(range(max(c.passes, 2)))
         group = Signal(range(max(c.head_blocks * c.column_groups, 2)))
         block = Signal(12)
-        panel = Signal(20)
+        panels_left = Signal(20, reset_less=True)  # after the present one; a cycle late
         address = Signal(20, reset_less=True)
         line = Signal(range(max(c.slot_beats, 2)), reset_less=True)  # beats of whole lines before
 
@@ -101,7 +101,6 @@ class TileSequencer(Component):
 
         # Of the instruction or the model: constant while tiles are made
         last_of_blocks = Signal(12, reset_less=True)
-        last_of_panels = Signal(20, reset_less=True)
         last_of_head = Signal(4, reset_less=True)
         last_group_of_values = Signal(len(group) + 1, reset_less=True)
         bad_model, illegal, empty = Signal(), Signal(), Signal()
@@ -113,7 +112,6 @@ class TileSequencer(Component):
                 | (self.model.query_stride == 0)
             ),
             last_of_blocks.eq(matmul.blocks - 1),
-            last_of_panels.eq(matmul.panels - 1),
             last_of_head.eq(self.model.head_blocks - 1),
             last_group_of_values.eq(self.model.head_blocks * c.column_groups - 1),
         ]
@@ -128,9 +126,13 @@ class TileSequencer(Component):
         last_group = at(group, c.column_groups - 1, "last_group")
         last_block_of_matmul = at(block, last_of_blocks, "last_block_of_matmul")
         last_block_of_score = at(block, last_of_head, "last_block_of_score")
-        last_panel = at(panel, last_of_panels, "last_panel")
         last_group_of_head = at(group, last_group_of_values, "last_group_of_head")
-        end_of_panel = Signal()
+        # A panel may be a single tile: the count goes on a cycle late, and looks ahead
+        last_panel = Signal(reset_less=True)
+        end_of_panel, panel_ended = Signal(), Signal()
+        m.d.sync += panel_ended.eq(0)
+        with m.If(panel_ended):
+            m.d.sync += [panels_left.eq(panels_left - 1), last_panel.eq(panels_left == 1)]
 
         m.d.comb += [
             tile.reduction.eq(reduction),
@@ -173,7 +175,8 @@ class TileSequencer(Component):
                     opening.eq(1),
                     any_before.eq(0),
                     buffer.eq(0),
-                    panel.eq(0),
+                    panels_left.eq(matmul.panels - 1),
+                    last_panel.eq(matmul.panels == 1),
                     weights_at.eq(attend.weights),
                     address.eq(matmul.activations),
                 ]
@@ -241,7 +244,7 @@ class TileSequencer(Component):
                         m.d.sync += [
                             block.eq(0),
                             address.eq(matmul.activations),
-                            panel.eq(panel + 1),
+                            panel_ended.eq(1),
                         ]
                         with m.If(last_panel):
                             m.next = "IDLE"

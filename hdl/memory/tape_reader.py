@@ -3,7 +3,7 @@
 from amaranth.hdl import Assert, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
 from hdl.config import Config
@@ -15,6 +15,7 @@ from hdl.interfaces import (
     semaphore_signature,
 )
 from hdl.isa import Cause, Fault, Opcode, instruction_layout
+from hdl.memory.skid import SkidBuffer
 
 __all__ = ["TapeReader"]
 
@@ -45,7 +46,7 @@ class TapeReader(wiring.Component):
         Something is still to be read or taken (a cycle ago).
 
     Latency: from instruction taken to the first request 4 cycles, from one request to the next 4;
-    from a beat to its stream 3.
+    from a beat to its stream 4.
 
     Raises ``ValueError`` if ``config.tape_beats`` does not hold the elements of two block tiles.
     """
@@ -228,15 +229,16 @@ class TapeReader(wiring.Component):
             m.d.comb += self.semaphore.signal.eq(oldest.signal)
 
         # Output ----------------------------------------------------------------------------
+        # The array is far from the FIFOs: a register slice on the way
+        m.submodules.elements_out = elements_out = SkidBuffer(config.port_bits)
+        m.submodules.scales_out = scales_out = SkidBuffer(8 * config.cols)
+        connect(m, elements.r_stream, elements_out.i)
+        connect(m, scales.r_stream, scales_out.i)
+        connect(m, elements_out.o, flipped(self.tape_elements))
+        connect(m, scales_out.o, flipped(self.tape_scales))
         element_taken, scale_taken = Signal(), Signal()
         m.d.comb += [
-            self.tape_elements.payload.eq(elements.r_data),
-            self.tape_elements.valid.eq(elements.r_rdy),
-            elements.r_en.eq(self.tape_elements.ready),
             element_taken.eq(elements.r_rdy & elements.r_en),
-            self.tape_scales.payload.eq(scales.r_data),
-            self.tape_scales.valid.eq(scales.r_rdy),
-            scales.r_en.eq(self.tape_scales.ready),
             scale_taken.eq(scales.r_rdy & scales.r_en),
         ]
 
@@ -278,7 +280,13 @@ class TapeReader(wiring.Component):
             self.activity.blocked.eq(active & ~beat & ~waits & ~fsm.ongoing("FAULT")),
             self.activity.finished.eq(receipts.r_en),
         ]
-        m.d.sync += self.left.eq(active | elements.r_rdy | scales.r_rdy | (elements.level != 0))
+        m.d.sync += self.left.eq(
+            active
+            | (elements.level != 0)
+            | scales.r_rdy
+            | elements_out.o.valid
+            | scales_out.o.valid
+        )
         with m.If(waits):
             m.d.comb += self.activity.cause.eq(Mux(owed, Cause.MEMORY, Cause.PORT))
         with m.Elif(waits_for_room):

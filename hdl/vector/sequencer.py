@@ -143,7 +143,7 @@ class Sequencer(Component):
         self._chained = Signal()  # the instruction does so
         # Looked ahead
         self._strip, self._head_ends, self._starts = Signal(), Signal(), Signal()
-        self._again, self._same, self._ends = Signal(), Signal(), Signal()
+        self._same, self._ends = Signal(), Signal()
         self._then = Signal.like(self._number)
         self._chains = Signal()
         self._chain_rows = ceil_log2(-(-timing.landing(PASSES["ADD"]) // self._config.block_words))
@@ -228,8 +228,10 @@ class Sequencer(Component):
         # Registers that say the same as the state: in WAIT, in RUN; and that a word is sent.
         running, waits, runs = Signal(init=1), Signal(), Signal()
         step, start, end, runs_on = Signal(), Signal(), Signal(), Signal()
+        begun, ended = Signal(), Signal()  # first cycle of RUN, cycle after the last word
         control = now.control
         dependences = self._dependences
+        self._waits = waits
         self._look_ahead(m)
         stopped = self.fault | self.bad_instruction
         place, landed = dependences.place, dependences.landed
@@ -243,8 +245,9 @@ class Sequencer(Component):
             running.eq(~stopped),
             runs.eq(runs_on),
             step.eq(runs_on & dependences.go),
+            begun.eq(start),
+            ended.eq(end),
         ]
-        self._waits = waits
 
         with m.If(running), m.FSM():
             with m.State("IDLE"):
@@ -331,7 +334,15 @@ class Sequencer(Component):
                 credits.release.eq(now.release),
                 credits.release_outputs.eq(now.release_output),
             ]
+        with m.If(begun):
             self._advance(m)
+        # These two go with the words; `now` is of the same pass a cycle after the last one.
+        progress = self._progress
+        with m.If(ended):
+            with m.If(control.to_append):
+                m.d.sync += progress.head.eq(progress.head + 1)
+            with m.If((now.loop == Loop.TURN) & ~now.final):
+                m.d.sync += progress.buffer.eq(~progress.buffer)
 
     def _decode(self, m):
         """IDLE: registers of the instruction."""
@@ -392,7 +403,10 @@ class Sequencer(Component):
         m.d.sync += [self.bad_instruction.eq(1), self.bad_cause.eq(cause)]
 
     def _look_ahead(self, m):
-        """What the end of the pass depends on: stands in RUN, as WAIT is at least a cycle."""
+        """What the end of the pass depends on: stands in RUN, as WAIT is at least a cycle.
+
+        In RUN the counters are the next pass's already (:meth:`_advance`).
+        """
         now, progress = self._now, self._progress
         longest = self._config.head_blocks
         strip = now.blocks == Blocks.STRIP
@@ -411,17 +425,18 @@ class Sequencer(Component):
         logits = Mux(now.masked & ~now.queries, progress.items == progress.count, 1)
         add = self._op[Opcode.ADD]
         many = (progress.rows >> self._chain_rows) | (add.panels >> self._chain_rows)
-        m.d.sync += [
-            self._strip.eq(strip),
-            self._head_ends.eq(head_ends),
-            self._again.eq(again),
-            self._then.eq(Mux(again, self._loop, now.then)),
-            self._same.eq(Mux(again, self._loop, now.then) == self._number),
-            self._ends.eq(~again & (now.then == pass_number(END))),
-            self._starts.eq(attention & logits & (progress.head_block == 0)),
-            # FINISH: the next ADD may follow at once
-            self._chains.eq((add.opcode == Opcode.ADD.value) & (add.signal == 0) & many.any()),
-        ]
+        with m.If(self._waits):
+            m.d.sync += [
+                self._strip.eq(strip),
+                self._head_ends.eq(head_ends),
+                self._then.eq(Mux(again, self._loop, now.then)),
+                self._same.eq(Mux(again, self._loop, now.then) == self._number),
+                self._ends.eq(~again & (now.then == pass_number(END))),
+                self._starts.eq(attention & logits & (progress.head_block == 0)),
+            ]
+        # FINISH: the next ADD may follow at once
+        chains = (add.opcode == Opcode.ADD.value) & (add.signal == 0) & many.any()
+        m.d.sync += self._chains.eq(chains)
 
     def _next_pass(self, m):
         """RUN, at a pass's last word: the pass after it."""
@@ -442,7 +457,11 @@ class Sequencer(Component):
             m.next = "SETUP"
 
     def _advance(self, m):
-        """At a pass's last word: counters of the instruction."""
+        """At a pass's first cycle: counters of the instruction, as the next pass needs them.
+
+        The nest has its parameters, and it is long before the next pass asks: nothing hangs on the
+        last word.
+        """
         now, progress, blocks = self._now, self._progress, self._nest.blocks
         strip, head_ends = self._strip, self._head_ends
         with m.If(now.advance):
@@ -455,17 +474,11 @@ class Sequencer(Component):
                 m.d.sync += progress.constant.eq(progress.constant + blocks)
         with m.If(now.sine | (now.loop == Loop.HEAD)):
             m.d.sync += progress.head_block.eq(Mux(head_ends, 0, progress.head_block + 1))
-        with m.If(now.control.to_append):
-            m.d.sync += progress.head.eq(progress.head + 1)
-
         with m.If(now.loop == Loop.ITEM):  # means nothing after the last one
             taken = Mux(strip, self._config.head_blocks, 1)
             m.d.sync += progress.items.eq(progress.items - taken)
-        with m.If(now.loop == Loop.TURN):
-            with m.If(now.final):
-                m.d.sync += self._batch_waits.eq(0)
-            with m.Else():
-                m.d.sync += progress.buffer.eq(~progress.buffer)
+        with m.If((now.loop == Loop.TURN) & now.final):
+            m.d.sync += self._batch_waits.eq(0)
 
     def _turn_batch(self, m):
         """After a softmax or FINAL: FINAL of the batch that waits, the next visit, or the end."""

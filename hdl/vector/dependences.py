@@ -95,6 +95,7 @@ class Dependences(Component):
         _, drained = count_down("drain", most, self.step & (~now.overlap | ~started), now.drain)
         landing = Signal.like(now.landing)
         longer = Signal()
+        # (Of words that follow each other every second one counts: a cycle early, at most.)
         m.d.comb += longer.eq(now.landing > landing)
         with m.If(self.step & longer):
             m.d.sync += [landing.eq(now.landing), self.lands.eq(0)]

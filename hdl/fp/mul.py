@@ -89,16 +89,18 @@ class FpMul(Component):
         mantissa_4 = register(Mux(carry, product_3[24:47], product_3[23:46]), "mantissa_4")
         guard_4 = register(Mux(carry, product_3[23], product_3[22]), "guard_4")
         sticky_4 = register((product_3[:22] != 0) | (carry & product_3[22]), "sticky_4")
-        exponent_4 = register((exponent_3 + carry)[:8], "exponent_4")
+        exponent_4, carry_4 = register(exponent_3, "exponent_4"), register(carry, "carry_4")
         large_4 = register(Mux(carry, about_3[11], about_3[10]) | nan_3, "large_4")
         small_4 = register(Mux(carry, about_3[13], about_3[12]), "small_4")
         nan_4, sign_4 = register(nan_3, "nan_4"), register(sign_3, "sign_4")
 
-        # 5: round and pack. A carry out of the mantissa raises the exponent, to infinity where it
-        # must. One carry chain: the lowest bit pair is the carry in.
+        # 5: round and pack. A product of 2 or more, and a carry out of the mantissa, raise the
+        # exponent, to infinity where they must. One carry chain: the lowest bit pair is the
+        # carry in.
         register = stage(m, self.enable[4])
         up = guard_4 & (sticky_4 | mantissa_4[0])
-        packed = (Cat(Const(1, 1), mantissa_4, exponent_4) + up)[1:32]
+        raised = Cat(up, Const(0, 23), carry_4)
+        packed = (Cat(Const(1, 1), mantissa_4, exponent_4) + raised)[1:32]
         gone = large_4 | small_4
         result = Cat(
             packed[:23] & ~gone.replicate(23) | Cat(Const(0, 22), nan_4),

@@ -39,8 +39,9 @@ class Dependences(Component):
         behind the last one.
     place : Out(1)
         The present word has a place where it goes to.
-    landed : Out(1)
-        Everything that the words caused has happened, in the datapath.
+    landed, lands : Out(1)
+        Everything that the words caused has happened, in the datapath; it will have in the next
+        cycle (not to be asked in the cycle of a step).
     appended : Out(1)
         Every place of the append FIFO is free.
     """
@@ -64,7 +65,8 @@ class Dependences(Component):
                 "wait_pass": Out(1),
                 "go": Out(1),
                 "place": Out(1),
-                "landed": Out(1),
+                "landed": Out(1, init=1),
+                "lands": Out(1, init=1),
                 "appended": Out(1),
             }
         )
@@ -91,13 +93,15 @@ class Dependences(Component):
             m.d.sync += started.eq(0)
         most = (1 << len(now.drain)) - 1
         _, drained = count_down("drain", most, self.step & (~now.overlap | ~started), now.drain)
-        landing, landed = Signal.like(now.landing), Signal(init=1)
+        landing = Signal.like(now.landing)
         longer = Signal()
+        # (Of words that follow each other every second one counts: a cycle early, at most.)
         m.d.comb += longer.eq(now.landing > landing)
         with m.If(self.step & longer):
-            m.d.sync += [landing.eq(now.landing), landed.eq(0)]
-        with m.Elif(~landed):
-            m.d.sync += [landing.eq(landing - 1), landed.eq(landing == 1)]
+            m.d.sync += [landing.eq(now.landing), self.lands.eq(0)]
+        with m.Elif(~self.lands):
+            m.d.sync += [landing.eq(landing - 1), self.lands.eq(landing == 1)]
+        m.d.sync += self.landed.eq(self.lands & ~self.step)
         cycles = timing.late - timing.address - 1
         _, turned = count_down("turn", cycles, self.step, Const(cycles))
         cycles = timing.accumulate - 1
@@ -123,7 +127,6 @@ class Dependences(Component):
             self.go.eq((~self.word_starts | has_place) & (~self.block_starts | pace_ends)),
             self.wait_pass.eq((now.after & ~drained) | (now.turn & ~turned)),
             self.place.eq(place | ~self.word_start),
-            self.landed.eq(landed),
+            self.appended.eq(appends == self._append_places),
         ]
-        m.d.sync += self.appended.eq(appends == self._append_places)
         return m

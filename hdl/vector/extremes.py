@@ -175,38 +175,53 @@ class RowExtremes(Component):
         key_before, key = key, register(key, "key")
         column = register(Cat(columns, this_panel), "column")
         ceiling = register(rounded, "ceiling")
-        some = register(key_before != 0, "some")  # a lane takes part
+        some_before = share(m, key_before != 0, "some_before")  # a lane takes part
+        some = register(some_before, "some")
+        # When the record is written, all but the comparison: at once, a larger M, a larger key
+        maximum_next = tags.at("mode", s) == Reduce.MAXIMUM
+        always, on_rise, on_key = Signal(), Signal(), Signal()
+        m.d.sync += [
+            always.eq(done(s) & tags.at("first", s)),
+            on_rise.eq(done(s) & ~tags.at("first", s) & maximum_next & some_before),
+            on_key.eq(done(s) & ~tags.at("first", s) & ~maximum_next),
+        ]
         with m.If(done(s)):
             m.d.sync += panel.eq(this_panel + tags.at("final", s))
         s += 1
 
         first, mode = tags.at("first", s), tags.at("mode", s)
-        valid = done(s)
         old = read.data.value.as_signed()
         rise = share(m, ceiling - old, "rise")
         rises = share(m, some & (rise >= 0), "rises")
         takes = share(m, first | rises, "takes")
-        better = first | (key > read.data.key)
+        larger = share(m, key > read.data.key, "larger")
         m.d.comb += [
             write.addr.eq(Cat(tags.at("row", s), tags.at("parity", s))),
             write.data.key.eq(key),
             write.data.value.eq(Mux(mode == Reduce.MAXIMUM, ceiling, column)),
-            write.en.eq(valid & Mux(mode == Reduce.MAXIMUM, takes, better)),
+            write.en.eq(always | (on_rise & (rise >= 0)) | (on_key & larger)),
         ]
         register = keep(ends.at("rose", s))
         maximum = register(Mux(takes, ceiling, old), "maximum")
         rise = register(Mux(~first & rises, rise, 0), "rise")
 
+        # A head's exponent is a cycle later.
         m.submodules.exponents = exponents = Memory(shape=8, depth=1 << self._row_bits, init=[])
         exponent, write = exponents.read_port(), exponents.write_port()
+        exponent_next = Signal(8, reset_less=True)
+        exponent_writes = Signal()
+        m.d.sync += [
+            exponent_next.eq(key[23:31]),
+            exponent_writes.eq((mode == Reduce.EXPONENT) & (always | (on_key & larger))),
+        ]
+        s += 1
         m.d.comb += [
             write.addr.eq(tags.at("row", s)),
-            write.data.eq(key[23:31]),
-            write.en.eq(valid & (mode == Reduce.EXPONENT) & better),
+            write.data.eq(exponent_next),
+            write.en.eq(exponent_writes),
             exponent.addr.eq(self.exponent_address),
             self.exponent.eq(exponent.data),
         ]
-        s += 1
 
         def rose(stage):
             return ends.at("rose", stage)

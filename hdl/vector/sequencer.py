@@ -14,7 +14,16 @@ from hdl.interfaces import (
     step_layout,
     visit_layout,
 )
-from hdl.isa import RESULT_TOKEN_BYTES, TABLE, Cause, Fault, Opcode, Unit, instruction_layout
+from hdl.isa import (
+    RESULT_TOKEN_BYTES,
+    SEMAPHORES,
+    TABLE,
+    Cause,
+    Fault,
+    Opcode,
+    Unit,
+    instruction_layout,
+)
 from hdl.vector.credits import Credits
 from hdl.vector.decode import Decoder
 from hdl.vector.dependences import Dependences
@@ -115,8 +124,9 @@ class Sequencer(Component):
     def _registers(self):
         timing = Timing(self._config)
         self._table = [
-            # A counter loaded with n in a cycle is 0 n + 1 cycles later; WAIT takes a cycle more.
-            pass_constant(name, max(timing.drain(row) - 2, 0), timing.landing(row) - 1)
+            # A counter loaded with n in a cycle is 0 n + 1 cycles later; WAIT takes a cycle more,
+            # and that something lands is known a cycle before.
+            pass_constant(name, max(timing.drain(row) - 2, 0), timing.landing(row) - 2)
             for name, row in PASSES.items()
         ]
         self._now = Signal(pass_layout(), reset_less=True)  # the pass that runs
@@ -143,9 +153,11 @@ class Sequencer(Component):
         self._chained = Signal()  # the instruction does so
         # Looked ahead
         self._strip, self._head_ends, self._starts = Signal(), Signal(), Signal()
-        self._again, self._same, self._ends = Signal(), Signal(), Signal()
+        self._same, self._ends = Signal(), Signal()
         self._then = Signal.like(self._number)
         self._chains = Signal()
+        self._finishing = Signal()  # the state is FINISH
+        self._mask = Signal(SEMAPHORES, reset_less=True)  # that the instruction waits for
         self._chain_rows = ceil_log2(-(-timing.landing(PASSES["ADD"]) // self._config.block_words))
 
     def _connect(self, m):
@@ -159,6 +171,7 @@ class Sequencer(Component):
             self._decoder.word.eq(self.instruction.payload.word),
             self._decoder.model.eq(self.model),
             self._decoder.step.eq(self.step),
+            self.semaphore.wait_mask.eq(self._mask),
             dependences.now.eq(now),
             dependences.step.eq(nest.step),
             dependences.block_start.eq(nest.block_start),
@@ -228,8 +241,10 @@ class Sequencer(Component):
         # Registers that say the same as the state: in WAIT, in RUN; and that a word is sent.
         running, waits, runs = Signal(init=1), Signal(), Signal()
         step, start, end, runs_on = Signal(), Signal(), Signal(), Signal()
+        begun, ended = Signal(), Signal()  # first cycle of RUN, cycle after the last word
         control = now.control
         dependences = self._dependences
+        self._waits = waits
         self._look_ahead(m)
         stopped = self.fault | self.bad_instruction
         place, landed = dependences.place, dependences.landed
@@ -243,8 +258,22 @@ class Sequencer(Component):
             running.eq(~stopped),
             runs.eq(runs_on),
             step.eq(runs_on & dependences.go),
+            begun.eq(start),
+            ended.eq(end),
         ]
-        self._waits = waits
+
+        # FINISH, after at least a cycle there: the last cycle; everything has landed, but not all
+        # of it has gone on to the KV unit or to memory.
+        leaves, held_up, leaving = Signal(), Signal(), Signal()
+        away = dependences.appended & self.memory_idle
+        lands = self._finishing & ~self._chains & ~leaves & ~stopped & dependences.lands
+        signals = self._op[Opcode.ADD].signal
+        m.d.comb += leaving.eq(lands & away)
+        m.d.sync += [
+            leaves.eq(leaving),
+            held_up.eq(lands & ~away),
+            self.semaphore.signal.eq(signals & leaving.replicate(len(signals))),
+        ]
 
         with m.If(running), m.FSM():
             with m.State("IDLE"):
@@ -312,26 +341,30 @@ class Sequencer(Component):
             with m.State("TURN"):
                 self._turn_batch(m)
             with m.State("FINISH"):
-                away = dependences.appended & self.memory_idle
                 m.d.sync += self._last_add.eq(self._word)
                 m.d.comb += [
-                    self.activity.busy.eq(~landed),
-                    self.activity.blocked.eq(landed & ~away),
+                    self.activity.busy.eq(~leaves & ~held_up),
+                    self.activity.blocked.eq(held_up),
                     self.activity.cause.eq(Mux(self.memory_idle, Cause.APPEND, Cause.WRITE)),
                 ]
-                with m.If(self._chains):
+                with m.If(self._chains | leaves):
                     m.d.comb += self.activity.finished.eq(1)
-                    m.next = "IDLE"
-                with m.Elif(landed & away):
-                    m.d.comb += self.semaphore.signal.eq(self._op[Opcode.ADD].signal)
-                    m.d.comb += self.activity.finished.eq(1)
+                    m.d.sync += self._finishing.eq(0)
                     m.next = "IDLE"
         with m.If(end):
             m.d.comb += [
                 credits.release.eq(now.release),
                 credits.release_outputs.eq(now.release_output),
             ]
+        with m.If(begun):
             self._advance(m)
+        # These two go with the words; `now` is of the same pass a cycle after the last one.
+        progress = self._progress
+        with m.If(ended):
+            with m.If(control.to_append):
+                m.d.sync += progress.head.eq(progress.head + 1)
+            with m.If((now.loop == Loop.TURN) & ~now.final):
+                m.d.sync += progress.buffer.eq(~progress.buffer)
 
     def _decode(self, m):
         """IDLE: registers of the instruction."""
@@ -352,6 +385,8 @@ class Sequencer(Component):
             progress.head_block.eq(0),
             *(verdict.eq(job[name]) for name, verdict in self._verdict.items()),
             self._wrong.eq(job.bad | job.illegal),
+            # The matrix unit takes the semaphores of an ATTEND.
+            self._mask.eq(Mux(job.attend, 0, add["wait"])),
             self._chained.eq(
                 (add.opcode == Opcode.ADD.value)
                 & (add.destination == last.destination)
@@ -361,38 +396,42 @@ class Sequencer(Component):
 
     def _begin(self, m):
         """DECODE: checks, semaphores."""
-        verdict = self._verdict
-        with m.If(~self._dependences.landed & ~self._chained):
-            m.d.comb += self.activity.busy.eq(1)
+        verdict, ready = self._verdict, self.semaphore.wait_ready
+        may = self._dependences.landed | self._chained
+        m.d.comb += [
+            self.activity.busy.eq(~may | ready),
+            self.activity.starved.eq(may & ~ready),
+            self.activity.cause.eq(Cause.SEMAPHORE),
+        ]
+        with m.If(~may):
+            pass
         with m.Elif(self._wrong):
             self._reject(m, Mux(verdict["illegal"], Fault.ILLEGAL_INSTRUCTION, Fault.BAD_OPERAND))
         with m.Else():
-            ready = self.semaphore.wait_ready
-            m.d.comb += [
-                self.semaphore.wait_valid.eq(1),
-                # The matrix unit takes the semaphores of an ATTEND.
-                self.semaphore.wait_mask.eq(
-                    Mux(verdict["attend"], 0, self._op[Opcode.ADD]["wait"])
-                ),
-                self.activity.busy.eq(ready),
-                self.activity.starved.eq(~ready),
-                self.activity.cause.eq(Cause.SEMAPHORE),
-            ]
+            m.d.comb += self.semaphore.wait_valid.eq(1)
             with m.If(ready):
                 with m.If(verdict["nothing"]):
-                    m.next = "FINISH"
+                    self._finish(m)
                 with m.Elif(verdict["attend"]):
                     m.d.sync += [self._progress.buffer.eq(0), self._batch_waits.eq(0)]
                     m.next = "VISIT"
                 with m.Else():
                     m.next = "SETUP"
 
+    def _finish(self, m):
+        """To the state FINISH."""
+        m.d.sync += self._finishing.eq(1)
+        m.next = "FINISH"
+
     def _reject(self, m, cause):
         """The instruction can't be executed."""
         m.d.sync += [self.bad_instruction.eq(1), self.bad_cause.eq(cause)]
 
     def _look_ahead(self, m):
-        """What the end of the pass depends on: stands in RUN, as WAIT is at least a cycle."""
+        """What the end of the pass depends on: stands in RUN, as WAIT is at least a cycle.
+
+        In RUN the counters are the next pass's already (:meth:`_advance`).
+        """
         now, progress = self._now, self._progress
         longest = self._config.head_blocks
         strip = now.blocks == Blocks.STRIP
@@ -411,17 +450,18 @@ class Sequencer(Component):
         logits = Mux(now.masked & ~now.queries, progress.items == progress.count, 1)
         add = self._op[Opcode.ADD]
         many = (progress.rows >> self._chain_rows) | (add.panels >> self._chain_rows)
-        m.d.sync += [
-            self._strip.eq(strip),
-            self._head_ends.eq(head_ends),
-            self._again.eq(again),
-            self._then.eq(Mux(again, self._loop, now.then)),
-            self._same.eq(Mux(again, self._loop, now.then) == self._number),
-            self._ends.eq(~again & (now.then == pass_number(END))),
-            self._starts.eq(attention & logits & (progress.head_block == 0)),
-            # FINISH: the next ADD may follow at once
-            self._chains.eq((add.opcode == Opcode.ADD.value) & (add.signal == 0) & many.any()),
-        ]
+        with m.If(self._waits):
+            m.d.sync += [
+                self._strip.eq(strip),
+                self._head_ends.eq(head_ends),
+                self._then.eq(Mux(again, self._loop, now.then)),
+                self._same.eq(Mux(again, self._loop, now.then) == self._number),
+                self._ends.eq(~again & (now.then == pass_number(END))),
+                self._starts.eq(attention & logits & (progress.head_block == 0)),
+            ]
+        # FINISH: the next ADD may follow at once
+        chains = (add.opcode == Opcode.ADD.value) & (add.signal == 0) & many.any()
+        m.d.sync += self._chains.eq(chains)
 
     def _next_pass(self, m):
         """RUN, at a pass's last word: the pass after it."""
@@ -433,7 +473,7 @@ class Sequencer(Component):
             # ROPE of heads that are not whole
             with m.If(now.sine & ~self._head_ends):
                 self._reject(m, Fault.BAD_OPERAND)
-            m.next = "FINISH"
+            self._finish(m)
         with m.Elif(self._same):
             m.d.comb += self._dependences.begin.eq(1)
             m.d.sync += self._waits.eq(1)
@@ -442,7 +482,11 @@ class Sequencer(Component):
             m.next = "SETUP"
 
     def _advance(self, m):
-        """At a pass's last word: counters of the instruction."""
+        """At a pass's first cycle: counters of the instruction, as the next pass needs them.
+
+        The nest has its parameters, and it is long before the next pass asks: nothing hangs on the
+        last word.
+        """
         now, progress, blocks = self._now, self._progress, self._nest.blocks
         strip, head_ends = self._strip, self._head_ends
         with m.If(now.advance):
@@ -455,17 +499,11 @@ class Sequencer(Component):
                 m.d.sync += progress.constant.eq(progress.constant + blocks)
         with m.If(now.sine | (now.loop == Loop.HEAD)):
             m.d.sync += progress.head_block.eq(Mux(head_ends, 0, progress.head_block + 1))
-        with m.If(now.control.to_append):
-            m.d.sync += progress.head.eq(progress.head + 1)
-
         with m.If(now.loop == Loop.ITEM):  # means nothing after the last one
             taken = Mux(strip, self._config.head_blocks, 1)
             m.d.sync += progress.items.eq(progress.items - taken)
-        with m.If(now.loop == Loop.TURN):
-            with m.If(now.final):
-                m.d.sync += self._batch_waits.eq(0)
-            with m.Else():
-                m.d.sync += progress.buffer.eq(~progress.buffer)
+        with m.If((now.loop == Loop.TURN) & now.final):
+            m.d.sync += self._batch_waits.eq(0)
 
     def _turn_batch(self, m):
         """After a softmax or FINAL: FINAL of the batch that waits, the next visit, or the end."""
@@ -482,6 +520,6 @@ class Sequencer(Component):
             with m.If(~self._visit.end):
                 m.next = "VISIT"
         with m.Elif(self._visit.end):
-            m.next = "FINISH"
+            self._finish(m)
         with m.Else():
             m.next = "VISIT"

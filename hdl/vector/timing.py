@@ -46,7 +46,8 @@ class Timing:
     block_sum, sum_write
         Sum of a block; the row's running sum is written (last word of the block).
     extreme, extreme_write, scalar_write
-        Row's record read for the maximum of a block (last word); written; -M of it written.
+        Row's record read for the maximum of a block (last word); written (a head's exponent a
+        cycle later); -M of it written.
     exponent_address
         Quantiser: read of a head's exponent (last word).
     quantise_delay
@@ -100,7 +101,7 @@ class Timing:
         elif row.reduce is Reduce.MAXIMUM:
             cycles = max(cycles, self.scalar_write + 1 - self.late + more)
         elif row.reduce is Reduce.EXPONENT:
-            cycles = max(cycles, self.extreme_write + 2 - self.exponent_address + more)
+            cycles = max(cycles, self.extreme_write + 3 - self.exponent_address + more)
         elif row.reduce is Reduce.ARGMAX:
             cycles = max(cycles, self.extreme_write + 1 - self.address + more)
         return cycles
@@ -108,8 +109,10 @@ class Timing:
     def landing(self, row: Pass) -> int:
         """Cycles from the step to a pass's last word until everything it causes has happened."""
         cycles = self.operands + 1
-        if row.to_memory:  # the memory writer's ``idle`` comes a cycle late
-            cycles += 1
+        # The memory writer's ``idle`` is asked a cycle before, and falls a cycle after the word.
+        # (The counter that counts this may be a cycle early: see Dependences.)
+        if row.to_memory:
+            cycles += 2
         if row.to_temp or row.to_rows or row.to_scalars:
             cycles = self.result + 1
         if row.to_activations or row.to_append:

@@ -3,11 +3,12 @@
 from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, In, Out, connect, flipped
 from amaranth.utils import bits_for, exact_log2
 
 from hdl.config import BLOCK, Config
 from hdl.interfaces import ROW_BITS, write_client
+from hdl.memory.skid import SkidBuffer
 from hdl.vector.slots import ADDRESS_BITS, row_index_bits, word_index_bits
 
 __all__ = ["MemoryWriter", "memory_word"]
@@ -46,7 +47,7 @@ class MemoryWriter(Component):
     room : Out(1)
         Pulse: a place is free again.
     idle : Out(1)
-        Nothing queued and every response has come, a cycle ago.
+        Nothing queued and every response has come.
     """
 
     entries = ENTRIES
@@ -84,6 +85,7 @@ class MemoryWriter(Component):
         head = Signal(entry_bits)
         tail = Signal(entry_bits)
         level = Signal(bits_for(ENTRIES))  # entries that take a place
+        empty = Signal(init=1)  # there are none
         ready = Signal.like(level)  # those of them that can go to memory
         word = self.word
         first = word.token | (word.word == 0)
@@ -135,19 +137,17 @@ class MemoryWriter(Component):
             m.d.sync += [tail.eq(tail + 1), Assert(level != ENTRIES)]
         m.d.sync += [
             level.eq(level + complete - done),
+            empty.eq(Mux(complete ^ done, ~complete & (level == 1), empty)),
             ready.eq(ready + completed[2] - done),
         ]
 
         # One entry at a time: request, then its beats
         beats = BLOCK_BYTES // port_bytes
         word_beats = word_bytes // port_bytes
-        request, stream = self.memory.request, self.memory.data
         now = oldest.data
         beat = Signal(bits_for(beats - 1))
         m.d.comb += [
             oldest.addr.eq(head),
-            request.payload.address.eq(now.address),
-            request.payload.beats.eq(Mux(now.token, 1, beats)),
             get.addr.eq(Cat((beat >> exact_log2(word_beats))[:word_bits], head)),
         ]
         place_in_beat = now.row[: exact_log2(port_bytes // 4)] if port_bytes > 4 else Const(0, 1)
@@ -162,36 +162,42 @@ class MemoryWriter(Component):
         if word_beats > 1:
             shown = read_word.word_select(select, config.port_bits)
 
-        # A beat goes through a register, and through a second one where the port is not ready:
-        # nothing but these hangs on the port's ready.
-        spare_valid = Signal()
-        spare = Signal(stream.payload.shape(), reset_less=True)
-        free = ~spare_valid
+        # The port is far away: nothing but the slice hangs on its ready.
+        m.submodules.slice = part = SkidBuffer(self.memory.data.payload.shape())
+        connect(m, part.o, flipped(self.memory.data))
+        m.d.comb += [
+            part.i.valid.eq(read),
+            part.i.payload.data.eq(shown),
+            part.i.payload.strobe.eq(read_strobe),
+        ]
+        free = part.i.ready
         with m.If(free):
             m.d.sync += [
                 read.eq(reading),
                 read_word.eq(get.data),
                 select.eq(beat[: len(select)]),
                 read_strobe.eq(strobe),
-                spare.data.eq(shown),
-                spare.strobe.eq(read_strobe),
             ]
-        with m.If(~stream.valid | stream.ready):
-            m.d.sync += [stream.valid.eq(spare_valid | read), spare_valid.eq(0)]
-            with m.If(spare_valid):
-                m.d.sync += stream.payload.eq(spare)
-            with m.Else():
-                m.d.sync += [stream.payload.data.eq(shown), stream.payload.strobe.eq(read_strobe)]
-        with m.Elif(read):
-            m.d.sync += spare_valid.eq(1)
 
-        outstanding = Signal(6)
+        # So with the request: its beats may come before it is taken.
+        request = self.memory.request
+        ask, asks = Signal(), Signal()
+        m.d.comb += asks.eq(ask & ~request.valid)
+        m.d.sync += request.valid.eq(Mux(request.valid, ~request.ready, ask))
+        with m.If(~request.valid):
+            m.d.sync += [
+                request.payload.address.eq(now.address),
+                request.payload.beats.eq(Mux(now.token, 1, beats)),
+            ]
+
+        outstanding = Signal(6)  # the request in the register is one of them
+        answered_all = Signal(init=1)  # it is 0
         final = Signal()  # the entry's last beat
         with m.FSM():
             with m.State("REQUEST"):
                 m.d.sync += final.eq(now.token | (beats == 1))
-                m.d.comb += request.valid.eq((ready != 0) & ~outstanding.all())
-                with m.If(request.valid & request.ready):
+                m.d.comb += ask.eq((ready != 0) & ~outstanding.all())
+                with m.If(asks):
                     m.next = "DATA"
             with m.State("DATA"):
                 m.d.comb += reading.eq(1)
@@ -203,10 +209,12 @@ class MemoryWriter(Component):
                         m.next = "REQUEST"
 
         # A cycle late, in which the entry is still there
-        asked = Signal()
+        asked, answered = Signal(), Signal()
         m.d.sync += [
-            asked.eq(request.valid & request.ready),
-            outstanding.eq(outstanding + asked - self.memory.done),
-            self.idle.eq((level == 0) & (outstanding == 0) & ~word.valid),
+            asked.eq(asks),
+            answered.eq(self.memory.done),
+            outstanding.eq(outstanding + asked - answered),
+            answered_all.eq(Mux(asked ^ answered, ~asked & (outstanding == 1), answered_all)),
         ]
+        m.d.comb += self.idle.eq(empty & answered_all)
         return m

@@ -207,7 +207,7 @@ def _logits(chip: Chip, v: Operands, offered: float) -> None:
     start = last - rows + 1 + _WORD_TO_WRITER
     chip.written = chip.writes.run(start, rows, 1, waiting=True).answered
     chip.written_tokens += rows
-    _finish(chip, v, chip.written)
+    _finish(chip, v, chip.written + 1)
 
 
 def _store(chip: Chip, v: Operands, offered: float) -> None:
@@ -218,7 +218,7 @@ def _store(chip: Chip, v: Operands, offered: float) -> None:
     count = rows * v["blocks"]
     claim, _ = chip.write_blocks(last - words + 1 + _WORD_TO_WRITER, count, words / count)
     vector.stall("STORE", claim)
-    _finish(chip, v, chip.written)
+    _finish(chip, v, chip.written + 1)
 
 
 def _nothing(chip: Chip, v: Operands, offered: float) -> None:

@@ -145,7 +145,7 @@ class VectorClock:
         """
         entered = self.wait - _STATES + 1
         self.busy -= 1
-        landed = entered if chains else max(entered, self.landed)
+        landed = entered if chains else max(entered + 1, self.landed)  # two cycles there
         self.busy += landed - entered
         end = max(landed, away)
         self.blocked += end - landed

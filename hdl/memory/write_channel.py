@@ -128,10 +128,7 @@ class WriteChannel(wiring.Component):
             replies.w_en.eq(noted),
             send.beats.eq(burst.payload.beats),
             send.one.eq(single),
-            *[
-                bit.eq(burst.payload.client == number)
-                for number, bit in enumerate(send.owner)
-            ],
+            *[bit.eq(burst.payload.client == number) for number, bit in enumerate(send.owner)],
             reply.address.eq(burst.payload.address),
             reply.client.eq(burst.payload.client),
             reply.last.eq(burst.payload.last),

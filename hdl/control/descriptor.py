@@ -226,9 +226,9 @@ class DescriptorReader(wiring.Component):
             segment_write.en.eq(as_segment[7]),
         ]
 
-        # Positions: the segment of the row that is taken now is kept here, the next one is read.
+        # Positions: the segment of the row that was taken a cycle ago is kept here, the next one is
+        # read.
         position = Signal(POSITION_BITS)
-        position_of_token = Signal(POSITION_BITS)
         rows_left = Signal(ROW_BITS)
         segment_ends = Signal()
         high_token, largest_token = Signal(), Signal(TOKEN_BITS)
@@ -238,20 +238,20 @@ class DescriptorReader(wiring.Component):
             token_write.data.eq(word),
             token_write.en.eq(as_token),
             position_write.addr.eq(list_index),
-            position_write.data.eq(position_of_token),
+            position_write.data.eq(position),
             position_write.en.eq(as_token),
             output_write.addr.eq(list_index),
             output_write.data.eq(word),
             output_write.en.eq(as_output),
         ]
-        m.d.sync += position_of_token.eq(position)
         with m.If(as_token):
             with m.If(word[TOKEN_BITS:].any()):
                 m.d.sync += high_token.eq(1)
             with m.If(word[:TOKEN_BITS] > largest_token):
                 m.d.sync += largest_token.eq(word)
-            with m.If(position_of_token > self.last_position):
-                m.d.sync += self.last_position.eq(position_of_token)
+            with m.If(position > self.last_position):
+                m.d.sync += self.last_position.eq(position)
+            m.d.comb += segment_ends.eq(rows_left == 1)
         with m.If(as_output):
             m.d.sync += [previous.eq(word), first_output.eq(0)]
             fail(
@@ -338,7 +338,6 @@ class DescriptorReader(wiring.Component):
 
             with m.State("ROWS"):
                 with m.If(take):
-                    m.d.comb += segment_ends.eq(rows_left == 1)
                     m.d.sync += [as_token.eq(1), left.eq(left - 1)]
                     with m.If(left == 1):
                         m.d.sync += [index.eq(0), left.eq(step.outputs), first_output.eq(1)]
@@ -383,7 +382,7 @@ class DescriptorReader(wiring.Component):
                 next_segment.eq(second_next),
                 second_next.eq(second_next + 1),
             ]
-        with m.Elif(take):
+        with m.Elif(as_token):
             m.d.sync += [position.eq(position + 1), rows_left.eq(rows_left - 1)]
         ahead = Mux(segment_ends, second_next, next_segment)
         m.d.comb += segment_read.addr.eq(Mux(self.good, self.segments.address, ahead))

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.config import Config
 from hdl.memory.axi import axi4_signature
+from hdl.memory.skid import SkidBuffer
 
 __all__ = ["AxiArbiter"]
 
@@ -15,7 +16,8 @@ class AxiArbiter(wiring.Component):
     """Shares a memory between two masters, burst by burst, reads and writes on their own.
 
     In turn where both ask. All bursts have ID 0 and the slave answers in order, so who asked is
-    remembered in order. An address is registered (one cycle); data and responses pass through.
+    remembered in order. An address is registered (one cycle), as are data to write, in a register
+    slice; data read and responses pass through.
 
     Parameters
     ----------
@@ -66,16 +68,20 @@ class AxiArbiter(wiring.Component):
             ]
 
         owner = writes.r_data
+        a_beat, b_beat, beat = (
+            Cat(port.wlast, port.wdata, port.wstrb) for port in (self.a, self.b, memory)
+        )
+        m.submodules.beats = beats = SkidBuffer(len(beat))
         m.d.comb += [
-            memory.wvalid.eq(Mux(owner, self.b.wvalid, self.a.wvalid) & writes.r_rdy),
-            writes.r_en.eq(memory.wvalid & memory.wready & memory.wlast),
+            beats.i.valid.eq(Mux(owner, self.b.wvalid, self.a.wvalid) & writes.r_rdy),
+            beats.i.payload.eq(Mux(owner, b_beat, a_beat)),
+            writes.r_en.eq(beats.i.valid & beats.i.ready & beats.i.payload[0]),
+            memory.wvalid.eq(beats.o.valid),
+            beat.eq(beats.o.payload),
+            beats.o.ready.eq(memory.wready),
         ]
-        for field in ("wdata", "wstrb", "wlast"):
-            m.d.comb += getattr(memory, field).eq(
-                Mux(owner, getattr(self.b, field), getattr(self.a, field))
-            )
         for number, master in enumerate(masters):
-            m.d.comb += master.wready.eq(memory.wready & writes.r_rdy & (owner == number))
+            m.d.comb += master.wready.eq(beats.i.ready & writes.r_rdy & (owner == number))
 
         owner = responses.r_data
         m.d.comb += [

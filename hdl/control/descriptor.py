@@ -226,11 +226,11 @@ class DescriptorReader(wiring.Component):
             segment_write.en.eq(as_segment[7]),
         ]
 
-        # Positions: the segment of the row that is taken now is kept here, the next one is read.
-        position = Signal(POSITION_BITS)
-        position_of_token = Signal(POSITION_BITS)
-        rows_left = Signal(ROW_BITS)
-        segment_ends = Signal()
+        # Positions: the segment of the row that was taken a cycle ago is kept here, the next one
+        # too, as it was read; the one after it is read.
+        position, following_position = Signal(POSITION_BITS), Signal(POSITION_BITS)
+        rows_left, following_rows = Signal(ROW_BITS), Signal(ROW_BITS)
+        segment_ends, read_once = Signal(), Signal()
         high_token, largest_token = Signal(), Signal(TOKEN_BITS)
         m.d.comb += [
             self.last_token.eq(Cat(largest_token, high_token)),
@@ -238,20 +238,19 @@ class DescriptorReader(wiring.Component):
             token_write.data.eq(word),
             token_write.en.eq(as_token),
             position_write.addr.eq(list_index),
-            position_write.data.eq(position_of_token),
+            position_write.data.eq(position),
             position_write.en.eq(as_token),
             output_write.addr.eq(list_index),
             output_write.data.eq(word),
             output_write.en.eq(as_output),
         ]
-        m.d.sync += position_of_token.eq(position)
         with m.If(as_token):
             with m.If(word[TOKEN_BITS:].any()):
                 m.d.sync += high_token.eq(1)
             with m.If(word[:TOKEN_BITS] > largest_token):
                 m.d.sync += largest_token.eq(word)
-            with m.If(position_of_token > self.last_position):
-                m.d.sync += self.last_position.eq(position_of_token)
+            with m.If(position > self.last_position):
+                m.d.sync += self.last_position.eq(position)
         with m.If(as_output):
             m.d.sync += [previous.eq(word), first_output.eq(0)]
             fail(
@@ -286,7 +285,8 @@ class DescriptorReader(wiring.Component):
             reader.address.eq(Mux(self.start, self.address, rest_address)),
             reader.count.eq(Mux(self.start, first, beats - first)),
         ]
-        with m.FSM():
+        m.d.sync += read_once.eq(0)
+        with m.FSM() as fsm:
             with m.State("IDLE"):
                 with m.If(self.start):
                     m.d.sync += ready.eq(1)
@@ -332,13 +332,11 @@ class DescriptorReader(wiring.Component):
                 m.next = "SECOND"
 
             with m.State("SECOND"):
-                m.d.comb += segment_ends.eq(1)
-                m.d.sync += ready.eq(1)
+                m.d.sync += [ready.eq(1), read_once.eq(1)]
                 m.next = "ROWS"
 
             with m.State("ROWS"):
                 with m.If(take):
-                    m.d.comb += segment_ends.eq(rows_left == 1)
                     m.d.sync += [as_token.eq(1), left.eq(left - 1)]
                     with m.If(left == 1):
                         m.d.sync += [index.eq(0), left.eq(step.outputs), first_output.eq(1)]
@@ -376,14 +374,19 @@ class DescriptorReader(wiring.Component):
                 pass
 
         next_segment, second_next = Signal(6), Signal(6, init=1)
+        m.d.comb += segment_ends.eq(
+            fsm.ongoing("SECOND") | read_once | (as_token & (rows_left == 1))
+        )
         with m.If(segment_ends):
             m.d.sync += [
-                position.eq(segment_read.data.position),
-                rows_left.eq(segment_read.data.rows),
+                position.eq(following_position),
+                rows_left.eq(following_rows),
+                following_position.eq(segment_read.data.position),
+                following_rows.eq(segment_read.data.rows),
                 next_segment.eq(second_next),
                 second_next.eq(second_next + 1),
             ]
-        with m.Elif(take):
+        with m.Elif(as_token):
             m.d.sync += [position.eq(position + 1), rows_left.eq(rows_left - 1)]
         ahead = Mux(segment_ends, second_next, next_segment)
         m.d.comb += segment_read.addr.eq(Mux(self.good, self.segments.address, ahead))

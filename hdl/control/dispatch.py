@@ -124,6 +124,7 @@ class Dispatcher(wiring.Component):
         words, head = reader.words, Signal(decoded_layout)
         now, decoded, decoded_valid = Signal(decoded_layout), Signal(decoded_layout), Signal()
         have, take, illegal = Signal(), Signal(), Signal()  # of the word in `head`
+        free = Signal()  # it is there and nothing but `running` holds it up
         m.submodules.decoded = fifo = SyncFIFO(width=decoded_layout.size, depth=2)
         self._decode(m, words.payload, now)
         with m.If(words.ready):
@@ -136,9 +137,9 @@ class Dispatcher(wiring.Component):
             fifo.r_en.eq(~have | take),
         ]
         from_fifo = data.View(decoded_layout, fifo.r_data)
+        # What is illegal stops the step without waiting for anything.
+        wrong = from_fifo.reserved.any() | from_fifo.unknown
         with m.If(fifo.r_en):
-            # What is illegal stops the step without waiting for anything.
-            wrong = from_fifo.reserved.any() | from_fifo.unknown
             m.d.sync += [
                 have.eq(fifo.r_rdy),
                 head.eq(from_fifo),
@@ -148,10 +149,10 @@ class Dispatcher(wiring.Component):
                 illegal.eq(wrong),
             ]
 
-        # Places more than there are instructions in a queue: its `space` is old.
+        # Places more than there are instructions in a queue: its `space` is old, `free` older.
         sent, sent_to = Signal(INSTRUCTION_BITS + INDEX_BITS), Signal(len(QUEUES))
         queues = {}
-        depth = self._config.queue_depth + 2
+        depth = self._config.queue_depth + 3
         space, empty = Signal(len(QUEUES)), Signal(len(QUEUES), init=-1)
         go = Signal()
         for number, unit in enumerate(QUEUES):
@@ -167,7 +168,7 @@ class Dispatcher(wiring.Component):
                 queue.r_en.eq(port.ready),
             ]
             m.d.sync += [
-                space[number].eq(queue.level <= depth - 3),
+                space[number].eq(queue.level <= depth - 4),
                 empty[number].eq(~queue.r_rdy & (queue.level == 0) & ~queue.w_en),
             ]
 
@@ -175,11 +176,20 @@ class Dispatcher(wiring.Component):
         with m.If(self.start):
             m.d.sync += [running.eq(1), self.index.eq(0)]
         m.d.comb += self.ended.eq(done & empty.all())
-        full, counted, tables = Signal(), Signal(), Signal()
-        m.d.sync += [counted.eq(self.counted), tables.eq(self.tables)]
+
+        def may_go(word):
+            ready = (~word.counted | self.counted) & (~word.tables | self.tables)
+            return ready & ~(word.units & ~space).any()
+
+        m.d.sync += free.eq(
+            Mux(
+                fifo.r_en,
+                fifo.r_rdy & (wrong | may_go(from_fifo)),
+                have & may_go(head),
+            )
+        )
         m.d.comb += [
-            full.eq((head.units & ~space).any()),
-            take.eq(running & have & (~head.counted | counted) & (~head.tables | tables) & ~full),
+            take.eq(running & free),
             go.eq(take & ~illegal),
             self.dispatched.eq(go),
         ]
@@ -221,6 +231,7 @@ class Dispatcher(wiring.Component):
         with m.Elif(waits):
             m.d.comb += activity.cause.eq(Cause.PROGRAM)
         with m.Else():
+            full = (head.units & ~space).any()
             m.d.comb += activity.cause.eq(Mux(full, Cause.QUEUE, Cause.DESCRIPTOR))
         return m
 

@@ -24,7 +24,7 @@ class HostRegisters(wiring.Component):
     -------
     bus : In(axi4_lite_signature)
     doorbell, acknowledge, abort : Out(1)
-        Pulses of CONTROL.
+        Pulses of CONTROL, a cycle after the write.
     moved : Out(1)
         Pulse: PROGRAM or the range of legal addresses was written.
     interrupt_enable : Out(1)
@@ -105,7 +105,8 @@ class HostRegisters(wiring.Component):
         }
 
         # Which register is written, decoded in the cycle before the strobe
-        m.d.sync += self.moved.eq(0)
+        orders = Cat(self.doorbell, self.acknowledge, self.abort)
+        m.d.sync += [self.moved.eq(0), orders.eq(0)]
         writes = {
             register: Signal(name=f"write_{register.name.lower()}")
             for register in (HostRegister.CONTROL, *read_write)
@@ -114,7 +115,7 @@ class HostRegisters(wiring.Component):
         m.d.comb += slave.write_ok.eq(Cat(writes.values()).any())
         with m.If(slave.write):
             with m.If(writes[HostRegister.CONTROL]):
-                m.d.comb += Cat(self.doorbell, self.acknowledge, self.abort).eq(slave.write_data)
+                m.d.sync += orders.eq(slave.write_data)
             for register, target in read_write.items():
                 with m.If(writes[register]):
                     m.d.sync += target.eq(slave.write_data)

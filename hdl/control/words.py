@@ -2,11 +2,11 @@
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from hdl.config import Config
 from hdl.interfaces import read_client
+from hdl.kv.fifo import StreamFIFO
 
 __all__ = ["WordReader"]
 
@@ -51,7 +51,7 @@ class WordReader(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         c, port, width = self._config, self._config.port_bits, self._word_bits
-        m.submodules.fifo = fifo = SyncFIFOBuffered(width=port, depth=self._depth)
+        m.submodules.fifo = fifo = StreamFIFO(port, self._depth, block_memory=True)
         request, beat = self.memory.request, self.memory.data
 
         # Requests: at most as many beats as there is room for; three cycles each
@@ -66,7 +66,7 @@ class WordReader(wiring.Component):
         ]
         m.d.sync += [
             asked.eq(ask),
-            popped.eq(fifo.r_en & fifo.r_rdy),
+            popped.eq(fifo.o.ready & fifo.o.valid),
             room.eq(taken <= self._depth - self._burst),
             sized.eq(~self.start & ~ask & ~asked),
             some.eq(left != 0),
@@ -85,7 +85,7 @@ class WordReader(wiring.Component):
                 left.eq(left - size),
             ]
         m.d.sync += taken.eq(taken + Mux(asked, request.payload.beats, 0) - popped)
-        m.d.comb += [fifo.w_data.eq(beat.payload), fifo.w_en.eq(beat.valid)]
+        m.d.comb += [fifo.i.payload.eq(beat.payload), fifo.i.valid.eq(beat.valid)]
 
         # Beat to word: words stand in a register
         parts = max(port, width) // min(port, width)
@@ -95,18 +95,18 @@ class WordReader(wiring.Component):
         m.d.comb += free.eq(~self.words.valid | self.words.ready)
         with m.If(self.words.ready):
             m.d.sync += self.words.valid.eq(0)
-        with m.If(free & fifo.r_rdy):
+        with m.If(free & fifo.o.valid):
             m.d.sync += part.eq(Mux(last, 0, part + 1))
             if width <= port:
-                m.d.comb += fifo.r_en.eq(last)
+                m.d.comb += fifo.o.ready.eq(last)
                 m.d.sync += [
-                    word.eq(fifo.r_data.word_select(part, width)),
+                    word.eq(fifo.o.payload.word_select(part, width)),
                     self.words.valid.eq(1),
                 ]
             else:
-                m.d.comb += fifo.r_en.eq(1)
+                m.d.comb += fifo.o.ready.eq(1)
                 m.d.sync += [
-                    word.eq((word >> port) | (fifo.r_data << (width - port))),
+                    word.eq((word >> port) | (fifo.o.payload << (width - port))),
                     self.words.valid.eq(last),
                 ]
         return m

@@ -19,6 +19,7 @@ from hdl.interfaces import (
 from hdl.isa import Fault
 from hdl.kv.fifo import StreamFIFO
 from hdl.kv.records import Operand, fault_report, frame_layout, log2_exact, times
+from hdl.replica import ATTRIBUTE
 
 __all__ = ["AppendWriter"]
 
@@ -261,7 +262,8 @@ class AppendWriter(Component):
         pair = elements.word_select(given >> 1, pair_beats * config.port_bits)
         chosen = Signal(pair_beats * config.port_bits, reset_less=True)
         chosen_scale = Signal.like(scale, reset_less=True)
-        chosen_valid, is_scale, odd = Signal(), Signal(), Signal()
+        chosen_valid, odd = Signal(), Signal()
+        is_scale = Signal(attrs={ATTRIBUTE: 1})  # (else the same register as a bit of the request)
         lane = Signal(range(config.port_bytes))
         m.d.sync += [
             requests.i.valid.eq(go & asks),

@@ -31,8 +31,8 @@ class RowFrames(Component):
     empty_segment
         Pulse: a segment without rows; PREPARE stays unfinished.
 
-    A segment costs 3 cycles, a page 2; to fill, a page costs 2, a row 1; segments run ahead of the
-    fill.
+    A segment costs 3 cycles, the first one more, a page 2; to fill, a page costs 2, a row 1;
+    segments run ahead of the fill.
     """
 
     def __init__(self, config: Config):
@@ -64,20 +64,31 @@ class RowFrames(Component):
         store = table.write_port()
         m.d.comb += [lookup.addr.eq(self.frame.address), self.frame.data.eq(lookup.data)]
 
-        # Ask: the pages of a segment, first to last, with the rows each gets.
-        segment = Signal(ROW_BITS)
+        # Ask: the pages of a segment, first to last, with the rows each gets. The table shows the
+        # next segment as soon as one is taken: before anything is added to a word of it, it is
+        # in a register.
+        segment = Signal(ROW_BITS)  # the next one
         row = Signal(ROW_BITS)
         left = Signal(ROW_BITS)
         token = Signal(5)
         here = Signal(ROW_BITS)
         last_segment = Signal()
         entry = self.segments.data
+        first_row, rows, position = (
+            Signal.like(field, name=name)
+            for name, field in (
+                ("first_row", entry.row),
+                ("rows", entry.rows),
+                ("position", entry.position),
+            )
+        )
+        m.d.sync += [first_row.eq(entry.row), rows.eq(entry.rows), position.eq(entry.position)]
         walk = self.walk
         fill_in = fills.i
         issue = Signal()
         last_page = Signal()  # of the segment
         m.d.sync += self.empty_segment.eq(0)
-        m.d.sync += last_segment.eq(segment + 1 == self.step.segments)
+        m.d.sync += last_segment.eq(segment == self.step.segments)
         m.d.comb += [
             self.segments.address.eq(segment),
             fill_in.p.row.eq(row),
@@ -89,12 +100,6 @@ class RowFrames(Component):
         m.d.sync += [
             here.eq(Mux(left < free, left, free)),
             last_page.eq(left <= free),
-        ]
-        # (The entry stands as long as its segment.)
-        m.d.sync += [
-            walk.p.table.eq(entry.table),
-            walk.p.pages.eq(entry.pages),
-            walk.p.owner.eq(entry.owner),
         ]
         # A page, every other cycle at the most: whether there is room for it, here and in the walk,
         # is a cycle old. The states TAKE and PAGE as registers of their own.
@@ -115,11 +120,15 @@ class RowFrames(Component):
             ]
         with m.If(at_take):
             m.d.sync += [
-                row.eq(entry.row),
-                left.eq(entry.rows),
-                token.eq(entry.position[:5]),
-                free.eq(PAGE_TOKENS - entry.position[:5]),
-                walk.p.index.eq(entry.position >> 5),
+                segment.eq(segment + 1),
+                walk.p.table.eq(entry.table),
+                walk.p.pages.eq(entry.pages),
+                walk.p.owner.eq(entry.owner),
+                row.eq(first_row),
+                left.eq(rows),
+                token.eq(position[:5]),
+                free.eq(PAGE_TOKENS - position[:5]),
+                walk.p.index.eq(position >> 5),
             ]
         with m.If(issue):
             m.d.sync += Assert(walk.ready)
@@ -133,7 +142,9 @@ class RowFrames(Component):
             with m.State("IDLE"):
                 m.d.sync += segment.eq(0)
                 with m.If(self.start):
-                    m.next = "READ"
+                    m.next = "LOOK"
+            with m.State("LOOK"):
+                m.next = "READ"
             with m.State("READ"):
                 m.next = "TAKE"
             with m.State("TAKE"):
@@ -149,7 +160,6 @@ class RowFrames(Component):
                 with m.If(issue):
                     m.next = "NEXT"
                     with m.If(last_page):
-                        m.d.sync += segment.eq(segment + 1)
                         with m.If(last_segment):
                             m.next = "IDLE"
                         with m.Else():

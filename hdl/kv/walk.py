@@ -162,14 +162,16 @@ class PageWalk(Component):
         m.submodules.kinds = kinds = StreamFIFO(1, 2 * depth)
         read = self.memory.request
         beat = self.memory.data
-        arrived = Signal(self._config.port_bits)
+        here, arrived = Signal(), Signal(self._config.port_bits)  # a beat, from afar
         chosen = Signal()
         m.d.comb += [
             read.p.beats.eq(1),
             owners.read.ready.eq(~read.valid),
             entries.read.ready.eq(~read.valid & ~owners.read.valid),
             chosen.eq(~read.valid & (owners.read.valid | entries.read.valid)),
-            kinds.o.ready.eq(beat.valid),
+            kinds.o.ready.eq(here),
+            owners.arrive.eq(here & kinds.o.payload),
+            entries.arrive.eq(here & ~kinds.o.payload),
             owners.beat.eq(arrived),
             entries.beat.eq(arrived),
             self.waiting.eq(kinds.o.valid),
@@ -177,8 +179,7 @@ class PageWalk(Component):
         m.d.sync += [
             kinds.i.valid.eq(chosen),  # (as soon as the request itself)
             kinds.i.payload.eq(owners.read.valid),
-            owners.arrive.eq(beat.valid & kinds.o.payload),
-            entries.arrive.eq(beat.valid & ~kinds.o.payload),
+            here.eq(beat.valid),
             arrived.eq(beat.payload),
         ]
         with m.If(chosen):
@@ -192,7 +193,7 @@ class PageWalk(Component):
             m.d.sync += read.valid.eq(0)
         with m.If(kinds.i.valid):
             m.d.sync += Assert(kinds.i.ready)
-        with m.If(beat.valid):
+        with m.If(here):
             m.d.sync += Assert(kinds.o.valid)
 
         # Pages inside, for `idle`.

@@ -1,6 +1,6 @@
 """Words of memory and registers, one at a time, over AXI4 and AXI4-Lite."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, Signature
 from amaranth.utils import ceil_log2
@@ -93,7 +93,21 @@ class WordAccess(wiring.Component):
             )
         )
 
-        m.d.sync += ask.done.eq(0)
+        # Answers are taken into registers before anything looks at them: they come from afar.
+        answered, wrong = Signal(), Signal()
+        values = [Signal(len(bus.rdata)) for bus in (memory, registers)]
+        m.d.sync += [
+            answered.eq(Cat((bus.bvalid, bus.rvalid) for bus in (memory, registers)).any()),
+            wrong.eq(
+                Cat(
+                    valid & (resp != 0)
+                    for bus in (memory, registers)
+                    for valid, resp in ((bus.bvalid, bus.bresp), (bus.rvalid, bus.rresp))
+                ).any()
+            ),
+            *[value.eq(bus.rdata) for value, bus in zip(values, (memory, registers), strict=True)],
+            ask.done.eq(0),
+        ]
         for bus in (memory, registers):
             for channel in ("aw", "w", "ar"):
                 valid = getattr(bus, f"{channel}valid")
@@ -112,15 +126,13 @@ class WordAccess(wiring.Component):
                         ]
                     m.next = "WAIT"
             with m.State("WAIT"):
-                for bus in (memory, registers):
-                    with m.If(bus.bvalid):
-                        m.d.sync += [ask.done.eq(1), ask.error.eq(bus.bresp != 0)]
-                        m.next = "IDLE"
-                    with m.If(bus.rvalid):
-                        m.d.sync += [ask.done.eq(1), ask.error.eq(bus.rresp != 0)]
-                        m.next = "IDLE"
-                with m.If(memory.rvalid):
-                    m.d.sync += ask.read_data.eq(memory.rdata.word_select(lane, 32))
-                with m.If(registers.rvalid):
-                    m.d.sync += ask.read_data.eq(registers.rdata)
+                with m.If(answered):
+                    m.d.sync += [
+                        ask.done.eq(1),
+                        ask.error.eq(wrong),
+                        ask.read_data.eq(
+                            Mux(ask.registers, values[1], values[0].word_select(lane, 32))
+                        ),
+                    ]
+                    m.next = "IDLE"
         return m

@@ -1,6 +1,6 @@
 """Frames from bytes: unescaped, checked, and kept until they are executed."""
 
-from amaranth.hdl import Const, Module, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -150,18 +150,16 @@ class FrameReceiver(wiring.Component):
                 m.d.sync += [length.eq(0), crc.eq(CRC_INIT)]
                 m.next = "FRAME"
 
-        # Reading: address, memory, register
-        looked, visible = Signal(), Signal()
+        # Reading: address, memory, register, and a register where the byte is wanted.
+        looked, visible, held = Signal(), Signal(), Signal(8)
         m.d.comb += read.addr.eq(taken)
-        m.d.sync += [visible.eq(taken != start), looked.eq(visible & ~looked & ~self.o_bytes.valid)]
-        with m.If(looked & ~self.o_bytes.valid):
-            m.d.sync += [
-                self.o_bytes.payload.eq(read.data),
-                self.o_bytes.valid.eq(1),
-                taken.eq(taken + 1),
-                looked.eq(0),
-                visible.eq(0),
-            ]
-        with m.If(self.o_bytes.valid & self.o_bytes.ready):
-            m.d.sync += self.o_bytes.valid.eq(Const(0))
+        # (`visible` is of the byte before in the cycle after `looked`, when `valid` has come.)
+        m.d.sync += [
+            held.eq(read.data),
+            visible.eq(taken != start),
+            looked.eq(visible & ~looked & ~self.o_bytes.valid),
+            self.o_bytes.valid.eq(looked | (self.o_bytes.valid & ~self.o_bytes.ready)),
+        ]
+        with m.If(looked):
+            m.d.sync += [self.o_bytes.payload.eq(held), taken.eq(taken + 1)]
         return m

@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Assert, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -18,7 +18,9 @@ from hdl.interfaces import (
     step_layout,
 )
 from hdl.isa import Cause, Fault, LoadSource, Opcode, Target, instruction_layout
+from hdl.kv.fifo import StreamFIFO
 from hdl.memory.memories import constant_address_bits, row_address_bits
+from hdl.replica import ATTRIBUTE
 
 __all__ = ["RowLoader"]
 
@@ -271,20 +273,26 @@ class RowLoader(wiring.Component):
                 pass
 
         # Input: beats into words -------------------------------------------------------------
-        m.submodules.words = words = SyncFIFOBuffered(
-            width=config.word_bits, depth=depth_beats // word_beats
+        m.submodules.words = words = StreamFIFO(
+            config.word_bits, depth_beats // word_beats, block_memory=True
         )
         part = Signal(range(max(word_beats, 2)))
+        whole = Signal(init=word_beats == 1)  # with the next beat
+        gather = Signal(attrs={ATTRIBUTE: 1})  # `beat`, for the wide register
         partial = Signal(config.word_bits)  # the newest beat highest
+        following_part = Mux(whole, 0, part + 1)
+        m.d.sync += gather.eq(self.memory.data.valid)
         m.d.comb += [
-            words.w_data.eq(Cat(partial, payload)[config.port_bits :]),
-            words.w_en.eq(beat & (part == word_beats - 1)),
+            words.i.payload.eq(Cat(partial, payload)[config.port_bits :]),
+            words.i.valid.eq(beat & whole),
         ]
+        with m.If(gather):
+            m.d.sync += partial.eq(words.i.payload)
         with m.If(beat):
             m.d.sync += [
-                Assert(words.w_rdy, "row FIFO overflow"),
-                partial.eq(words.w_data),
-                part.eq(Mux(words.w_en, 0, part + 1)),
+                Assert(words.i.ready | ~whole, "row FIFO overflow"),
+                part.eq(following_part),
+                whole.eq(following_part == word_beats - 1),
             ]
 
         # Output: words to the memories -------------------------------------------------------
@@ -302,15 +310,15 @@ class RowLoader(wiring.Component):
         ):
             m.d.comb += [
                 port.payload.address.eq(place),
-                port.payload.data.eq(words.r_data),
-                port.valid.eq(running & words.r_rdy & (target == which)),
+                port.payload.data.eq(words.o.payload),
+                port.valid.eq(running & words.o.valid & (target == which)),
             ]
         m.d.comb += [
-            words.r_en.eq(
+            words.o.ready.eq(
                 running
                 & Mux(target == Target.CONSTANTS, self.constant_write.ready, self.row_write.ready)
             ),
-            taken.eq(words.r_rdy & words.r_en),
+            taken.eq(words.o.valid & words.o.ready),
             finish.eq(taken & last_word & last_row),
         ]
         words_of_row = work.blocks << ceil_log2(config.block_words)
@@ -358,7 +366,7 @@ class RowLoader(wiring.Component):
         m.d.comb += [
             active.eq(~(fsm.ongoing("IDLE") | fsm.ongoing("FAULT")) | jobs.r_rdy),
             busy.eq(beat | taken),
-            blocked.eq((running & words.r_rdy & ~taken) | (waiting & ~jobs.r_rdy)),
+            blocked.eq((running & words.o.valid & ~taken) | (waiting & ~jobs.r_rdy)),
             self.activity.busy.eq(active & (busy | (~blocked & computing & ~owed))),
             self.activity.blocked.eq(active & ~busy & blocked),
             self.activity.starved.eq(active & ~self.activity.busy & ~self.activity.blocked),

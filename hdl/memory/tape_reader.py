@@ -43,7 +43,7 @@ class TapeReader(wiring.Component):
     tape_scales : Out(stream(8 * cols))
         Scales, a word a block tile. May be taken before or after the tile's elements.
     left : Out(1)
-        Something is still to be read or taken (a cycle ago).
+        Something is still to be read or taken (two cycles ago).
 
     Latency: from instruction taken to the first request 4 cycles, from one request to the next 4;
     from a beat to its stream 4.
@@ -107,7 +107,7 @@ class TapeReader(wiring.Component):
 
         # A request in steps: its size, whether there is room (of a cycle ago), and out. Sizes lead
         # up to the next multiple of a burst where that is a power of two: from there on bursts are
-        # aligned.
+        # aligned. `address` and `beats` go on while it is asked for, whenever it is taken.
         most = config.burst_beats
         if config.burst_beats & (config.burst_beats - 1) == 0:
             most = config.burst_beats - address[shift : shift + ceil_log2(config.burst_beats)]
@@ -121,11 +121,12 @@ class TapeReader(wiring.Component):
             reserve.eq(0),
         ]
         m.d.comb += [
-            request.payload.address.eq(address),
             request.payload.beats.eq(asked),
             receipts.w_data.eq(Cat(word.block_tiles, word.signal)),
             self.semaphore.wait_mask.eq(word.wait),
         ]
+        with m.If(reserve):
+            m.d.sync += [address.eq(address + (asked << shift)), beats.eq(beats - asked)]
         idle, waits_for_room = Signal(), Signal()
         with m.FSM() as fsm:
             with m.State("IDLE"):
@@ -162,18 +163,18 @@ class TapeReader(wiring.Component):
                 m.next = "ROOM"
             with m.State("ROOM"):
                 m.d.comb += waits_for_room.eq(1)
-                m.d.sync += [asked.eq(size), asked_last.eq(last)]
+                m.d.sync += [
+                    request.payload.address.eq(address),
+                    asked.eq(size),
+                    asked_last.eq(last),
+                ]
                 with m.If(room):
                     m.d.sync += [request.valid.eq(1), reserve.eq(1)]
                     m.next = "ASK"
             with m.State("ASK"):
                 m.d.comb += asking.eq(request.ready)
                 with m.If(request.ready):
-                    m.d.sync += [
-                        request.valid.eq(0),
-                        address.eq(address + (asked << shift)),
-                        beats.eq(beats - asked),
-                    ]
+                    m.d.sync += request.valid.eq(0)
                     with m.If(asked_last):
                         m.next = "IDLE"
                     with m.Else():
@@ -280,13 +281,14 @@ class TapeReader(wiring.Component):
             self.activity.blocked.eq(active & ~beat & ~waits & ~fsm.ongoing("FAULT")),
             self.activity.finished.eq(receipts.r_en),
         ]
-        m.d.sync += self.left.eq(
-            active
-            | (elements.level != 0)
-            | scales.r_rdy
-            | elements_out.o.valid
-            | scales_out.o.valid
-        )
+        reading, waiting = Signal(), Signal()
+        m.d.sync += [
+            reading.eq(active),
+            waiting.eq(
+                (elements.level != 0) | scales.r_rdy | elements_out.o.valid | scales_out.o.valid
+            ),
+            self.left.eq(reading | waiting),
+        ]
         with m.If(waits):
             m.d.comb += self.activity.cause.eq(Mux(owed, Cause.MEMORY, Cause.PORT))
         with m.Elif(waits_for_room):

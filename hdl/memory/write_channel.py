@@ -1,6 +1,6 @@
 """AW, W and B: write clients on one AXI4 write channel."""
 
-from amaranth.hdl import Assert, Cat, Module, Signal
+from amaranth.hdl import Assert, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -11,6 +11,7 @@ from hdl.interfaces import ADDRESS_BITS, write_client
 from hdl.memory.axi import BURST_INCR, CACHE, axi4_signature
 from hdl.memory.skid import SkidBuffer
 from hdl.memory.splitter import CLIENT_BITS, BurstSplitter, one_of
+from hdl.replica import ATTRIBUTE
 
 __all__ = ["WriteChannel"]
 
@@ -103,7 +104,7 @@ class WriteChannel(wiring.Component):
 
         # Bursts to AW; a note for W (whose, how many beats) and one for B (whose, last, where).
         burst = splitter.o_burst
-        send_layout = data.StructLayout({"beats": 9, "client": CLIENT_BITS})
+        send_layout = data.StructLayout({"beats": 9, "one": 1, "owner": len(clients)})
         reply_layout = data.StructLayout(
             {"address": config.address_bits, "client": CLIENT_BITS, "last": 1}
         )
@@ -113,7 +114,12 @@ class WriteChannel(wiring.Component):
         free, issue = Signal(), Signal()
         places = Signal()  # (Bursts come three cycles apart: it counts all of them.)
         noted = Signal()  # a cycle behind `issue`: the splitter still shows the burst
-        m.d.sync += [places.eq(sends.w_rdy & replies.w_rdy), noted.eq(issue)]
+        single = Signal()  # it has one beat
+        m.d.sync += [
+            places.eq(sends.w_rdy & replies.w_rdy),
+            noted.eq(issue),
+            single.eq(burst.payload.beats == 1),
+        ]
         m.d.comb += [
             free.eq((~axi.awvalid | axi.awready) & places & ~self.abort),
             issue.eq(free & burst.valid),
@@ -121,7 +127,8 @@ class WriteChannel(wiring.Component):
             sends.w_en.eq(noted),
             replies.w_en.eq(noted),
             send.beats.eq(burst.payload.beats),
-            send.client.eq(burst.payload.client),
+            send.one.eq(single),
+            *[bit.eq(burst.payload.client == number) for number, bit in enumerate(send.owner)],
             reply.address.eq(burst.payload.address),
             reply.client.eq(burst.payload.client),
             reply.last.eq(burst.payload.last),
@@ -138,12 +145,16 @@ class WriteChannel(wiring.Component):
                 axi.awlen.eq(burst.payload.beats - 1),
             ]
 
-        # Beats of the burst in hand, from its client or, after an abort, from nowhere.
+        # Beats of the burst in hand, from its client or, after an abort, from nowhere. Its note and
+        # the next one's stand in registers: the end of a burst decides nothing farther away.
         left = Signal(9)  # beats of the burst still to take
         some, one = Signal(), Signal()  # left is not 0; it is 1
         owner = Signal(len(clients))  # one-hot, none where nothing is left or after an abort
-        room, have = Signal(), Signal()
-        head = data.View(send_layout, sends.r_data)
+        nobody = Signal()  # some, but no owner: a beat every other cycle
+        # `owner` again for the wide multiplexer: few listen to the one that decides.
+        source = Signal(len(clients), attrs={ATTRIBUTE: 1})
+        following, follows = Signal(send_layout), Signal()  # the note behind, if it is here
+        room, have, taken, load = Signal(), Signal(), Signal(), Signal()
         beat = Signal(clients[0].data.payload.shape())
         # Clients and pins are far apart: slices on both sides.
         w_layout = data.StructLayout(
@@ -167,36 +178,37 @@ class WriteChannel(wiring.Component):
             axi.wdata.eq(out.o.payload.data),
             axi.wstrb.eq(out.o.payload.strobe),
             axi.wlast.eq(out.o.payload.last),
+            have.eq((Cat(words.valid for words in slices) & owner).any() | nobody),
+            taken.eq(have & room),
+            load.eq(~some | (taken & one)),
+            sends.r_en.eq(~follows),
         ]
         for number, (name, words) in enumerate(zip(self.clients, slices, strict=True)):
-            with m.If(owner[number]):
-                m.d.comb += [
-                    words.ready.eq(room),
-                    have.eq(words.valid),
-                    beat.eq(words.payload),
-                    getattr(self, f"{name}_beat").eq(room & words.valid),
-                ]
-        with m.If(some & ~owner.any()):
-            m.d.comb += have.eq(1)  # beat is 0, strobes and all
-        taken = Signal()
-        m.d.comb += taken.eq(have & room)
+            m.d.comb += [
+                words.ready.eq(room & owner[number]),
+                getattr(self, f"{name}_beat").eq(room & owner[number] & words.valid),
+            ]
+            with m.If(source[number]):  # (of nobody 0, strobes and all)
+                m.d.comb += beat.eq(words.payload)
+        m.d.sync += nobody.eq(some & ~owner.any() & ~taken)
         with m.If(taken):
             m.d.sync += [left.eq(left - 1), one.eq(left == 2)]
-        m.d.comb += sends.r_en.eq(~some | (taken & one))
-        with m.If(sends.r_en):
+        with m.If(load):
+            note = data.View(send_layout, Mux(follows, following.as_value(), sends.r_data))
             m.d.sync += [
-                some.eq(sends.r_rdy),
-                one.eq(head.beats == 1),
-                left.eq(head.beats),
-                *[
-                    bit.eq(sends.r_rdy & (head.client == number))
-                    for number, bit in enumerate(owner)
-                ],
+                some.eq(follows | sends.r_rdy),
+                one.eq(note.one),
+                left.eq(note.beats),
             ]
+            for copy in (owner, source):
+                m.d.sync += copy.eq(note.owner & (follows | sends.r_rdy).replicate(len(clients)))
+        with m.If(~follows):
+            m.d.sync += following.eq(sends.r_data)
+        m.d.sync += follows.eq(~load & (follows | sends.r_rdy))
 
         # (A beat that a client gives in the first cycle of an abort is as good as any before.)
         with m.If(self.abort):
-            m.d.sync += owner.eq(0)
+            m.d.sync += [owner.eq(0), source.eq(0)]
 
         # Responses come in order: one ID.
         valid, failed = Signal(), Signal()
@@ -223,6 +235,7 @@ class WriteChannel(wiring.Component):
             & ~axi.wvalid
             & ~out.full
             & ~some
+            & ~follows
             & ~sends.r_rdy
             & ~replies.r_rdy
             & ~valid

@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -141,7 +141,7 @@ class WriteBuffer(wiring.Component):
         # W into the memory. `wready` falls with two places left: it is a cycle old.
         put, get = Signal(range(self._beats)), Signal(range(self._beats))
         level = Signal(range(self._beats + 1))
-        accept, leave = Signal(), Signal()
+        accept, leave, gone = Signal(), Signal(), Signal()  # gone: a cycle late, to be safe
         m.d.comb += [
             accept.eq(axi.wvalid & axi.wready),
             write.addr.eq(put),
@@ -150,12 +150,15 @@ class WriteBuffer(wiring.Component):
             read.addr.eq(get),
         ]
         m.d.sync += [
-            level.eq(level + accept - leave),
+            level.eq(level + accept - gone),
+            gone.eq(leave),
             axi.wready.eq(level < self._beats - 2),
             self.whole.eq(accept & axi.wlast),
-            put.eq(put + accept),
-            get.eq(get + leave),
         ]
+        with m.If(accept):
+            m.d.sync += put.eq(put + 1)
+        with m.If(leave):
+            m.d.sync += get.eq(get + 1)
 
         # The memory shows the next beat all the time, and what may be written has been in it for
         # long. A word taken is still shown in the cycle after, so `word` holds it for two.
@@ -180,11 +183,13 @@ class WriteBuffer(wiring.Component):
         ]
 
         layout = data.StructLayout({"id": 1, "resp": 2})
-        m.submodules.replies = replies = SyncFIFO(width=layout.size, depth=self._replies)
+        m.submodules.replies = replies = SyncFIFOBuffered(width=layout.size, depth=self._replies)
         reply = data.View(layout, replies.r_data)
-        m.d.comb += [
+        m.d.sync += [
             replies.w_en.eq(self.write & self.tag.last),
             replies.w_data.eq(Cat(self.tag.id, self.tag.resp)),
+        ]
+        m.d.comb += [
             replies.r_en.eq(axi.bready),
             axi.bvalid.eq(replies.r_rdy),
             axi.bid.eq(reply.id),

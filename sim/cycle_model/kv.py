@@ -23,7 +23,7 @@ _BEGIN = 4
 _NEST = 6
 """hdl/kv/visits.py: READ, SEGMENT, HEAD, BATCH, RANGE, SPAN and the first PAGE, beside the rows."""
 
-_FRAMES = 2
+_FRAMES = 3
 """hdl/kv/frames.py: from the semaphores to READ; each segment then costs four cycles."""
 
 _PAGE_TO_ENTRY = 5

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.config import Config
 from hdl.memory.axi import axi4_signature
-from hdl.memory.skid import SkidBuffer
+from hdl.streams import SkidBuffer
 
 __all__ = ["AxiArbiter"]
 

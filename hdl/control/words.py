@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.config import Config
 from hdl.interfaces import read_client
-from hdl.kv.fifo import StreamFIFO
+from hdl.streams import StreamFIFO
 
 __all__ = ["WordReader"]
 

@@ -17,9 +17,9 @@ from hdl.interfaces import (
     write_client,
 )
 from hdl.isa import Fault
-from hdl.kv.fifo import StreamFIFO
 from hdl.kv.records import Operand, fault_report, frame_layout, log2_exact, times
 from hdl.replica import ATTRIBUTE
+from hdl.streams import StreamFIFO
 
 __all__ = ["AppendWriter"]
 

@@ -7,9 +7,9 @@ from amaranth.lib.wiring import Component, In, Out
 
 from hdl.config import PAGE_TOKENS, Config
 from hdl.interfaces import ADDRESS_BITS, model_layout, read_client, visit_layout
-from hdl.kv.fifo import StreamFIFO
 from hdl.kv.records import log2_exact, visit_record
 from hdl.kv.slots import slot_write
+from hdl.streams import StreamFIFO
 
 __all__ = ["PageFetch"]
 

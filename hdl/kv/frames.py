@@ -9,8 +9,8 @@ from amaranth.utils import bits_for
 
 from hdl.config import PAGE_TOKENS, Config
 from hdl.interfaces import ADDRESS_BITS, ROW_BITS, read_port, segment_entry, step_layout
-from hdl.kv.fifo import StreamFIFO
 from hdl.kv.records import fill_record, frame_layout, walk_request
+from hdl.streams import StreamFIFO
 
 __all__ = ["RowFrames"]
 

@@ -7,8 +7,8 @@ from amaranth.lib.wiring import Component, In, Out
 
 from hdl.config import Config
 from hdl.interfaces import ADDRESS_BITS
-from hdl.kv.fifo import StreamFIFO
 from hdl.kv.records import log2_exact
+from hdl.streams import StreamFIFO
 
 __all__ = ["WordLookup"]
 

@@ -24,7 +24,6 @@ from hdl.interfaces import (
 from hdl.isa import Cause, Fault, Opcode, instruction_layout
 from hdl.kv.append import AppendWriter
 from hdl.kv.fetch import PageFetch
-from hdl.kv.fifo import StreamFIFO
 from hdl.kv.frames import RowFrames
 from hdl.kv.on_chip import OnChipPages
 from hdl.kv.operands import LayerTotals, OperandCheck
@@ -32,6 +31,7 @@ from hdl.kv.records import Operand, visit_record
 from hdl.kv.slots import PageSlots
 from hdl.kv.visits import VisitNest
 from hdl.kv.walk import PageWalk
+from hdl.streams import StreamFIFO
 
 __all__ = ["KVCache", "KVUnit"]
 

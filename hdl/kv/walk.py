@@ -9,9 +9,9 @@ from hdl.config import Config
 from hdl.interfaces import ADDRESS_BITS, model_layout, read_client
 from hdl.isa import Fault
 from hdl.kv.address import PageAddress
-from hdl.kv.fifo import StreamFIFO
 from hdl.kv.lookup import WordLookup
 from hdl.kv.records import PAGE_INDEX_BITS, fault_report, walk_request
+from hdl.streams import StreamFIFO
 
 __all__ = ["PageWalk"]
 

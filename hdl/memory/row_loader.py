@@ -18,9 +18,9 @@ from hdl.interfaces import (
     step_layout,
 )
 from hdl.isa import Cause, Fault, LoadSource, Opcode, Target, instruction_layout
-from hdl.kv.fifo import StreamFIFO
 from hdl.memory.memories import constant_address_bits, row_address_bits
 from hdl.replica import ATTRIBUTE
+from hdl.streams import StreamFIFO
 
 __all__ = ["RowLoader"]
 

@@ -15,7 +15,7 @@ from hdl.interfaces import (
     semaphore_signature,
 )
 from hdl.isa import Cause, Fault, Opcode, instruction_layout
-from hdl.memory.skid import SkidBuffer
+from hdl.streams import SkidBuffer
 
 __all__ = ["TapeReader"]
 

@@ -9,9 +9,9 @@ from amaranth.utils import ceil_log2
 from hdl.config import Config
 from hdl.interfaces import ADDRESS_BITS, write_client
 from hdl.memory.axi import BURST_INCR, CACHE, axi4_signature
-from hdl.memory.skid import SkidBuffer
 from hdl.memory.splitter import CLIENT_BITS, BurstSplitter, one_of
 from hdl.replica import ATTRIBUTE
+from hdl.streams import SkidBuffer
 
 __all__ = ["WriteChannel"]
 

@@ -8,7 +8,7 @@ from amaranth.utils import bits_for, exact_log2
 
 from hdl.config import BLOCK, Config
 from hdl.interfaces import ROW_BITS, write_client
-from hdl.memory.skid import SkidBuffer
+from hdl.streams import SkidBuffer
 from hdl.vector.slots import ADDRESS_BITS, row_index_bits, word_index_bits
 
 __all__ = ["MemoryWriter", "memory_word"]

@@ -1,6 +1,6 @@
 """The register slice."""
 
-from hdl.memory.skid import SkidBuffer
+from hdl.streams import SkidBuffer
 from sim.bench import run
 
 

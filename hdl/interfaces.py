@@ -59,8 +59,9 @@ def read_client(config: Config) -> Signature:
 def write_client(config: Config) -> Signature:
     """A unit's way to write memory.
 
-    ``request`` as in :func:`read_client`, then its beats on ``data`` (byte ``strobe``); ``done``
-    pulses once a request, when its last response has come.
+    ``request`` as in :func:`read_client`, and its beats on ``data`` (byte ``strobe``), in the order
+    of the requests; a beat may be there before its request is taken. ``done`` pulses once a
+    request, when its last response has come.
     """
     return Signature(
         {

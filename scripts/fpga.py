@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from compiler.errors import UserError
+from fpga.blocks import BLOCKS
 from fpga.boards import BOARDS, find_board
 from fpga.design import default_target, targets
 from fpga.flow import Job, build, emitted_hash, last_report, sources_hash
@@ -66,6 +67,9 @@ def fpga(
     no_place: Annotated[
         bool, typer.Option("--no-place", help="With --blocks: only synthesis, areas without Fmax.")
     ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="With --blocks: the small blocks only, as CI does.")
+    ] = False,
     accept: Annotated[
         str | None,
         typer.Option(metavar="REASON", help="Make what was found the accepted record."),
@@ -88,6 +92,8 @@ def fpga(
     config = options.preset(preset or chosen.preset)
     if freq is not None and not 1 <= freq <= 400:
         raise UserError(f"--freq {freq:g}: give MHz from 1 to 400")
+    if (no_place or quick) and not blocks:
+        raise UserError("--no-place and --quick go with --blocks")
     if names and not blocks:
         raise UserError(f"{' '.join(names)}: names of blocks go with --blocks")
     if target is not None and target not in targets():
@@ -101,7 +107,10 @@ def fpga(
         jobs=jobs,
     )
     if blocks:
-        return blocks_command(job, names or [], not no_place, accept, json)
+        if quick and names:
+            raise UserError("--quick: goes without names of blocks; it chooses the small ones")
+        chosen_names = [b.name for b in BLOCKS.values() if b.quick] if quick else names or []
+        return blocks_command(job, chosen_names, not no_place, accept, json)
     if report:
         found = _known(job)
     else:

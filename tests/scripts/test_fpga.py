@@ -148,6 +148,8 @@ def test_seeds() -> None:
         (["--blocks", "fp.div"], "--blocks fp.div: no such block"),
         (["--json", "/nowhere/x.json"], "--json /nowhere/x.json: there is no folder"),
         (["--report", "--preset", "edge"], "--report: no build of ulx3s-edge"),
+        (["--quick"], "--no-place and --quick go with --blocks"),
+        (["--blocks", "--quick", "kv"], "--quick: goes without names"),
     ],
 )
 def test_refusals(

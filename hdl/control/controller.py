@@ -212,6 +212,7 @@ class Controller(wiring.Component):
         # Between steps the units are in reset, but the head of the program is read already. It is
         # not read before the host has said where a program is.
         known, fetched = Signal(), Signal()
+        m.d.sync += fetch.eq(0)
         with m.If(forget):
             m.d.sync += fetched.eq(0)
         with m.Elif(fetch):
@@ -230,7 +231,7 @@ class Controller(wiring.Component):
                 with m.Elif(rung & port_fault):  # reading ahead; now it counts
                     drop()
                 with m.Else():
-                    m.d.comb += fetch.eq(~fetched & (known | rung))
+                    m.d.sync += fetch.eq(~fetched & ~fetch & (known | rung))
                     with m.If(rung):
                         m.d.sync += [semaphores.clear.eq(1), record.clear.eq(1)]
                         m.d.sync += [rung.eq(0), begin.eq(1), reset.eq(0)]

@@ -76,6 +76,7 @@ class BlockAccumulator(Component):
         super().__init__(
             {
                 "row_valid": In(1),
+                "row_swap": In(1),
                 "tag": In(row_tag_layout(c)),
                 "scale": In(8),
                 "shift": In(8),
@@ -111,7 +112,7 @@ class BlockAccumulator(Component):
                     m.d.sync += shift[s].eq(shift[s - 1])
         m.d.sync += self.active.eq(Cat(valid).any())
 
-        codes = self._tile_scales(m, valid, tag)
+        codes = self._tile_scales(m)
         block_sums = self._block_sums(m, valid, tag)
 
         # Panel memory
@@ -170,7 +171,7 @@ class BlockAccumulator(Component):
             ]
         return m
 
-    def _tile_scales(self, m, valid, tag):
+    def _tile_scales(self, m):
         """The scales that belong to the block sums: kept from the tile's first row on."""
         c = self.config
         reads = self.sum_stage - 1  # a cycle ahead
@@ -181,13 +182,17 @@ class BlockAccumulator(Component):
             Signal(range(max(depth, 2)), name=name) for name in ("scales_arrive", "scales_leave")
         )
         codes = Signal(8 * c.cols, reset_less=True)
-        with m.If(valid[0] & tag[0].swap):
+        swap = [self.row_swap]
+        for s in range(1, reads + 1):
+            swap.append(Signal(name=f"swap_{s}"))
+            m.d.sync += swap[s].eq(swap[s - 1])
+        with m.If(swap[0]):
             with m.Switch(arrives):
                 for i in range(depth):
                     with m.Case(i):
                         m.d.sync += kept[i].eq(self.tile_scales)
             m.d.sync += arrives.eq(Mux(arrives == depth - 1, 0, arrives + 1))
-        with m.If(valid[reads] & tag[reads].swap):
+        with m.If(swap[reads]):
             with m.Switch(leaves):
                 for i in range(depth):
                     with m.Case(i):

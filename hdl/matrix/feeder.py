@@ -15,6 +15,7 @@ from hdl.interfaces import (
 from hdl.isa import SEMAPHORES, Cause
 from hdl.matrix.array import row_layout
 from hdl.matrix.tile import row_tag_layout, tile_layout
+from hdl.replica import ATTRIBUTE
 
 __all__ = ["ActivationFeeder", "Credits"]
 
@@ -150,7 +151,8 @@ class ActivationFeeder(Component):
         takes_panel = tile.panel_first & some_rows
         start = Signal()
         # What the tile needs was there in the cycle before: nobody but this tile takes it since
-        permitted = Signal()  # and no tile is being fed: all in one register
+        # And no tile is being fed: all in one register, and in one for the loader alone
+        permitted = Signal(attrs={ATTRIBUTE: 1})
         asks = Signal(tile_layout(c))
         m.d.comb += asks.eq(Mux(self.loaded.valid, tile, self.coming))
         lacks = [  # in the order in which a cause is named
@@ -160,14 +162,14 @@ class ActivationFeeder(Component):
             (Cause.OUTPUT, asks.batch_first & ~outputs.some),
         ]
         goes_on = Signal()  # a tile will be fed in the next cycle
-        m.d.sync += permitted.eq(~Cat(lack for _, lack in lacks).any() & ~goes_on)
+        for copy in (permitted, self.loaded.ready):
+            m.d.sync += copy.eq(~Cat(lack for _, lack in lacks).any() & ~goes_on)
         m.d.sync += [some_rows.eq(asks.rows != 0), more_rows.eq(asks.rows > 1)]
         for cause, lack in reversed(lacks):
             with m.If(lack):
                 m.d.sync += self.cause.eq(cause)
         m.d.comb += [
-            self.loaded.ready.eq(permitted),
-            start.eq(self.loaded.valid & self.loaded.ready),
+            start.eq(self.loaded.valid & permitted),
             grants.taken.eq(start & tile.opens),
             ring.taken.eq(start & takes_panel),
             ring.given.eq(self.ring_release),
@@ -175,7 +177,7 @@ class ActivationFeeder(Component):
             weights.given.eq(self.weights_produce),
             outputs.taken.eq(start & tile.batch_first),
             outputs.given.eq(self.output_release),
-            self.blocked.eq(self.loaded.valid & ~active & ~self.loaded.ready),
+            self.blocked.eq(self.loaded.valid & ~active & ~permitted),
             self.active.eq(active | self.loaded.valid | read | held),
         ]
 

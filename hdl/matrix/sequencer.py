@@ -31,6 +31,7 @@ class TileSequencer(Component):
     instruction, model, step, visits, fault
         As in docs/spec.md, section 4.
     tiles : Out(stream(tile_layout))
+        The payload stands for a cycle after it was taken.
     wait : Out(stream(8))
         Semaphore mask of each instruction, in order, before its first tile.
     active, waits : Out(1)

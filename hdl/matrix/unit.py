@@ -105,6 +105,7 @@ class MatrixUnit(Component):
             array.load.eq(loader.load),
             array.row.eq(feeder.row),
             accumulator.row_valid.eq(feeder.row.valid),
+            accumulator.row_swap.eq(feeder.row.swap),
             accumulator.tag.eq(feeder.tag),
             accumulator.scale.eq(feeder.scale),
             accumulator.shift.eq(feeder.shift),

@@ -1,6 +1,6 @@
 """Streams the weight tape from memory to the array, as far ahead as its FIFOs allow."""
 
-from amaranth.hdl import Assert, Cat, Module, Mux, Signal
+from amaranth.hdl import Assert, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -41,12 +41,13 @@ class TapeReader(wiring.Component):
     tape_elements : Out(stream(port_bits))
         Elements of all tiles in order, a beat a cycle.
     tape_scales : Out(stream(8 * cols))
-        Scales, a word a block tile. May be taken before or after the tile's elements.
+        Scales, a word a block tile, valid no later than the tile's elements. May be taken before or
+        after them.
     left : Out(1)
         Something is still to be read or taken (two cycles ago).
 
     Latency: from instruction taken to the first request 4 cycles, from one request to the next 4;
-    from a beat to its stream 4.
+    from a beat to its stream 5.
 
     Raises ``ValueError`` if ``config.tape_beats`` does not hold the elements of two block tiles.
     """
@@ -91,9 +92,15 @@ class TapeReader(wiring.Component):
         asked, asked_last = Signal.like(size), Signal()  # of the one that is asked for
         room, reserve, asking = Signal(), Signal(), Signal()
         request = self.memory.request
-        # Beats come from afar: they are registered first.
+        # Beats come from afar: they go through two registers.
+        arriving, arrived_beat = Signal(), Signal(config.port_bits, reset_less=True)
         beat, payload = Signal(), Signal(config.port_bits, reset_less=True)
-        m.d.sync += [beat.eq(self.memory.data.valid), payload.eq(self.memory.data.payload)]
+        m.d.sync += [
+            arriving.eq(self.memory.data.valid),
+            arrived_beat.eq(self.memory.data.payload),
+            beat.eq(arriving),
+            payload.eq(arrived_beat),
+        ]
 
         receipt = data.StructLayout({"tiles": 32, "signal": word.signal.shape()})
         m.submodules.receipts = receipts = SyncFIFO(width=receipt.size, depth=INSTRUCTIONS)
@@ -108,15 +115,17 @@ class TapeReader(wiring.Component):
         # A request in steps: its size, whether there is room (of a cycle ago), and out. Sizes lead
         # up to the next multiple of a burst where that is a power of two: from there on bursts are
         # aligned. `address` and `beats` go on while it is asked for, whenever it is taken.
-        most = config.burst_beats
+        most = Const(config.burst_beats)
         if config.burst_beats & (config.burst_beats - 1) == 0:
             most = config.burst_beats - address[shift : shift + ceil_log2(config.burst_beats)]
+        few = ~beats[len(size) :].any()  # beats that a burst may have
+        low = beats[: len(size)]
         last = Signal()  # request of the instruction
         incoming = layout(self.instruction.payload.word)
         illegal, empty, odd = Signal(), Signal(), Signal()
         m.d.sync += [
-            size.eq(Mux(beats < most, beats, most)),
-            last.eq(beats <= most),
+            size.eq(Mux(few & (low < most), low, most)),
+            last.eq(few & (low <= most)),
             room.eq(allowance >= size),
             reserve.eq(0),
         ]

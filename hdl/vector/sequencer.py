@@ -114,6 +114,8 @@ class Sequencer(Component):
         m.submodules.dependences = self._dependences = Dependences(
             self._config, self._append_places, self._memory_places
         )
+        # Whether the instruction that comes can be executed; a cycle later, what it says
+        m.submodules.verdicts = self._verdicts = Decoder(self._config)
         m.submodules.decoder = self._decoder = Decoder(self._config)
         m.submodules.parameters = self._parameters = PassParameters(self._config)
         self._registers()
@@ -154,6 +156,8 @@ class Sequencer(Component):
         # Looked ahead
         self._strip, self._head_ends, self._starts = Signal(), Signal(), Signal()
         self._same, self._ends = Signal(), Signal()
+        # Items left: one; no more than a strip has
+        self._one_left, self._strip_left = Signal(), Signal()
         self._then = Signal.like(self._number)
         self._chains = Signal()
         self._finishing = Signal()  # the state is FINISH
@@ -168,9 +172,8 @@ class Sequencer(Component):
             credits.ring_produce.eq(self.ring_produce),
             credits.output_produce.eq(self.output_produce),
             credits.weights_release.eq(self.weights_release),
-            self._decoder.word.eq(self.instruction.payload.word),
-            self._decoder.model.eq(self.model),
-            self._decoder.step.eq(self.step),
+            self._verdicts.word.eq(self.instruction.payload.word),
+            self._decoder.word.eq(self._word),
             self.semaphore.wait_mask.eq(self._mask),
             dependences.now.eq(now),
             dependences.step.eq(nest.step),
@@ -204,6 +207,8 @@ class Sequencer(Component):
             logits_run.eq(self._op[Opcode.LOGITS].opcode == Opcode.LOGITS.value),
             self.block_base.eq(Mux(logits_run, result_base, self._op[Opcode.STORE].address)),
         ]
+        for decoder in (self._verdicts, self._decoder):
+            m.d.comb += [decoder.model.eq(self.model), decoder.step.eq(self.step)]
         batch = now.queries & Mux(now.final, self._batch.parity, self._visit.parity)
         outputs = self._config.panel_ring + nest.block
         panel = Mux(now.second, credits.second, credits.first)
@@ -289,6 +294,7 @@ class Sequencer(Component):
                 with m.If(self.instruction.valid):
                     m.next = "DECODE"
             with m.State("DECODE"):
+                self._take_operands(m)
                 self._begin(m)
             with m.State("VISIT"):
                 m.d.comb += [self.visits.ready.eq(1), self.activity.starved.eq(1)]
@@ -307,7 +313,11 @@ class Sequencer(Component):
                     for number, row in enumerate(self._table):
                         with m.Case(number):
                             m.d.sync += now.eq(row)
-                m.d.sync += waits.eq(1)
+                m.d.sync += [
+                    waits.eq(1),
+                    self._one_left.eq(self._progress.items == 1),
+                    self._strip_left.eq(self._progress.items <= self._config.head_blocks),
+                ]
                 m.next = "WAIT"
             with m.State("WAIT"):
                 no_panel = credits.ring < now.panels
@@ -367,9 +377,24 @@ class Sequencer(Component):
                 m.d.sync += progress.buffer.eq(~progress.buffer)
 
     def _decode(self, m):
-        """IDLE: registers of the instruction."""
+        """IDLE: whether the instruction can be executed, and when."""
+        job = self._verdicts.job
+        add, last = data.View(self._last_add.shape(), self._verdicts.word), self._last_add
+        m.d.sync += [
+            *(verdict.eq(job[name]) for name, verdict in self._verdict.items()),
+            self._wrong.eq(job.bad | job.illegal),
+            # The matrix unit takes the semaphores of an ATTEND.
+            self._mask.eq(Mux(job.attend, 0, add["wait"])),
+            self._chained.eq(
+                (add.opcode == Opcode.ADD.value)
+                & (add.destination == last.destination)
+                & (add.panels == last.panels)
+            ),
+        ]
+
+    def _take_operands(self, m):
+        """DECODE: counters of the instruction."""
         job, progress = self._decoder.job, self._progress
-        add, last = data.View(self._last_add.shape(), self._decoder.word), self._last_add
         m.d.sync += [
             self._number.eq(job.first),
             self._loop.eq(job.loop),
@@ -383,15 +408,6 @@ class Sequencer(Component):
             progress.columns.eq(self.model.vocabulary),
             progress.head.eq(0),
             progress.head_block.eq(0),
-            *(verdict.eq(job[name]) for name, verdict in self._verdict.items()),
-            self._wrong.eq(job.bad | job.illegal),
-            # The matrix unit takes the semaphores of an ATTEND.
-            self._mask.eq(Mux(job.attend, 0, add["wait"])),
-            self._chained.eq(
-                (add.opcode == Opcode.ADD.value)
-                & (add.destination == last.destination)
-                & (add.panels == last.panels)
-            ),
         ]
 
     def _begin(self, m):
@@ -433,9 +449,8 @@ class Sequencer(Component):
         In RUN the counters are the next pass's already (:meth:`_advance`).
         """
         now, progress = self._now, self._progress
-        longest = self._config.head_blocks
         strip = now.blocks == Blocks.STRIP
-        last_item = Mux(strip, progress.items < longest + 1, progress.items == 1)
+        last_item = Mux(strip, self._strip_left, self._one_left)
         head_ends, again = Signal(), Signal()
         last_head_block = Signal.like(progress.head_block)  # long before it is asked for
         m.d.sync += last_head_block.eq(self.model.head_blocks - 1)
@@ -500,8 +515,12 @@ class Sequencer(Component):
         with m.If(now.sine | (now.loop == Loop.HEAD)):
             m.d.sync += progress.head_block.eq(Mux(head_ends, 0, progress.head_block + 1))
         with m.If(now.loop == Loop.ITEM):  # means nothing after the last one
-            taken = Mux(strip, self._config.head_blocks, 1)
-            m.d.sync += progress.items.eq(progress.items - taken)
+            most = self._config.head_blocks
+            m.d.sync += [
+                progress.items.eq(progress.items - Mux(strip, most, 1)),
+                self._one_left.eq(progress.items == 2),
+                self._strip_left.eq(progress.items <= 2 * most),
+            ]
         with m.If((now.loop == Loop.TURN) & now.final):
             m.d.sync += self._batch_waits.eq(0)
 

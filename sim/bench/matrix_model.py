@@ -27,8 +27,16 @@ class Tape:
 
     def __init__(self, dut, config: Config, rng, stall: float):
         self.config = config
-        self.elements = Source(dut, "tape_elements", rng=rng, stall=stall, run=4)
         self.scales = Source(dut, "tape_scales", rng=rng, stall=stall / 4, run=20)
+        beats = config.passes * config.tile_beats
+        self.elements = Source(
+            dut,
+            "tape_elements",
+            rng=rng,
+            stall=stall,
+            run=4,
+            may=lambda number: number // beats < self.scales.shown,
+        )
 
     def append(self, elements: np.ndarray, codes: np.ndarray) -> None:
         """A matrix: int8 (panels * 32, blocks, 32), codes uint8 (panels * 32, blocks)."""

@@ -82,10 +82,23 @@ class Source:
         Layout of the payload; then values may be mappings (see :func:`sim.bench.layouts.pack`).
     stall, run, rng
         Random gaps, as in :class:`Stall`.
+    may
+        Whether value ``n``, counted from 0, may be shown.
     """
 
-    def __init__(self, dut, prefix: str, *, layout=None, rng=None, stall=0.0, run=1.0):
+    def __init__(
+        self,
+        dut,
+        prefix: str,
+        *,
+        layout=None,
+        rng=None,
+        stall=0.0,
+        run=1.0,
+        may: Callable[[int], bool] | None = None,
+    ):
         self._clock = dut.clk
+        self._may = may or (lambda number: True)
         self._payload = _port(dut, f"{prefix}__payload")
         self._valid = getattr(dut, f"{prefix}__valid")
         self._ready = _port(dut, f"{prefix}__ready")
@@ -93,6 +106,7 @@ class Source:
         self._queue: deque[int] = deque()
         self._idle = Event()
         self.sent = 0
+        self.shown = 0  # and what stands there
         self.stall = Stall(rng, stall, run)
         self._task = cocotb.start_soon(self._run())
 
@@ -130,7 +144,8 @@ class Source:
                 valid.value = 0
                 if not queue:
                     self._idle.set()
-            if not driven and not self.stall.step() and queue:
+            if not driven and not self.stall.step() and queue and self._may(self.sent):
+                self.shown += 1
                 if self._payload is not None:
                     self._payload.value = queue[0]
                 valid.value = 1

@@ -14,6 +14,7 @@ _BITS = 48
 _PLACES = 1 << ceil_log2(len(Counter))
 _EXACT = (Counter.CYCLES, Counter.ARRAY_FIRST, Counter.ARRAY_LAST)  # registers of their own
 _TURN = 4  # cycles for one of them
+_GROUP = 8
 _DRAIN = (
     _TURN * (_PLACES + 4) + 6
 )  # cycles after the last event until the memory's answers have all
@@ -68,7 +69,8 @@ class Counters(wiring.Component):
             with m.If(~begun):
                 m.d.sync += first.eq(cycles)
 
-        # Turn: which one is added to the memory. First its few bits, a cycle later the sum.
+        # Turn: which one is added to the memory. First the few bits of the groups' members, in the
+        # next turn, which is four cycles, the one group's and the sum before it, then both added.
         turn = Signal(range(_PLACES))
         turn_add, turn_write = Signal.like(turn), Signal.like(turn)
         phase, tick = Signal(range(_TURN)), Signal()
@@ -87,8 +89,10 @@ class Counters(wiring.Component):
                     m.d.sync += few.eq(few + 1)
             fews.append(few)
         fews += [Signal(few_bits, name=f"none{i}") for i in range(len(Counter), _PLACES)]
+        groups = [fews[i : i + _GROUP] for i in range(0, _PLACES, _GROUP)]
+        parts = [Signal(few_bits, name=f"part_{i}") for i in range(len(groups))]
         add = Signal(few_bits)
-        total = Signal(_BITS)
+        before, total = Signal(_BITS), Signal(_BITS)
         fresh = Signal(range(_PLACES + 1), init=_PLACES)  # places that hold the step before
         memory = Memory(shape=_BITS, depth=_PLACES, init=[], attrs={"no_rw_check": 1})
         m.submodules.memory = memory
@@ -99,11 +103,18 @@ class Counters(wiring.Component):
                 turn.eq(turn + 1),
                 turn_add.eq(turn),
                 turn_write.eq(turn_add),
-                add.eq(Array(fews)[turn]),
-                total.eq(Mux(fresh != 0, 0, old.data) + add),
+                *(
+                    part.eq(Array(group)[turn % _GROUP])
+                    for part, group in zip(parts, groups, strict=True)
+                ),
+                total.eq(before + add),
             ]
+        m.d.sync += [
+            add.eq(Array(parts)[turn_add // _GROUP]),
+            before.eq(Mux(fresh != 0, 0, old.data)),
+        ]
         with m.If(self.clear):
-            m.d.sync += add.eq(0)
+            m.d.sync += [add.eq(0), before.eq(0), *(part.eq(0) for part in parts)]
         m.d.comb += [
             old.addr.eq(turn_add),
             write.addr.eq(turn_write),

@@ -21,8 +21,9 @@ _READ_TO_ROW = 3
 _SEEN = 1
 """Credits of both units are registered."""
 
-_BEAT_TO_LOADER = BUS_TO_CLIENT + 1 + WORD_FIFO
-"""A tape beat on the bus, until the loader can take it (hdl/memory/tape_reader.py registers it)."""
+_BEAT_TO_LOADER = BUS_TO_CLIENT + 3 + WORD_FIFO
+"""A tape beat on the bus, until the loader can take it: two registers before the FIFO of
+hdl/memory/tape_reader.py, a slice behind it."""
 
 _ANCHORS = 6
 """Runs before this one that may still hold it up."""

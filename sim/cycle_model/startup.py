@@ -38,8 +38,9 @@ from there)."""
 SPLITTER_CYCLES = 4
 """hdl/memory/splitter.py: cycles a request of one burst."""
 
-ROOM_TO_REQUEST = 4
-"""hdl/memory/tape_reader.py: from a tile taken to the request that it leaves room for."""
+ROOM_TO_REQUEST = 3
+"""hdl/memory/tape_reader.py: from a tile in the loader, a cycle after it left the FIFO, to the
+request that it leaves room for."""
 
 BUS_TO_CLIENT = 1
 """hdl/memory/read_channel.py: a beat is registered once."""

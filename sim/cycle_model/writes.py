@@ -22,8 +22,9 @@ _REPLIES = 8
 _REPLY_CYCLES = 4
 """hdl/memory/write_channel.py: a burst's place in ``replies`` besides its beats and latency."""
 
-_REQUEST_TO_BEAT = 5
-"""hdl/memory/write_channel.py: from a request to its first beat, for one who waits for it: two
+_REQUEST_TO_BEAT = 6
+"""hdl/vector/writer.py, hdl/memory/write_channel.py: from a request to its first beat, for one who
+waits for it: two
 beats wait in the channel already."""
 
 _LAST_REPLY = 6

@@ -24,8 +24,7 @@ _REPLY_CYCLES = 4
 
 _REQUEST_TO_BEAT = 6
 """hdl/vector/writer.py, hdl/memory/write_channel.py: from a request to its first beat, for one who
-waits for it: two
-beats wait in the channel already."""
+waits for it: two beats wait in the channel already."""
 
 _LAST_REPLY = 6
 """From the place given back until the last response has been counted."""

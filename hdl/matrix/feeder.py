@@ -152,7 +152,9 @@ class ActivationFeeder(Component):
         start = Signal()
         # What the tile needs was there in the cycle before: nobody but this tile takes it since
         # And no tile is being fed: all in one register, and in one for the loader alone
-        permitted = Signal(attrs={ATTRIBUTE: 1})
+        permitted, ready = (
+            Signal(name=name, attrs={ATTRIBUTE: 1}) for name in ("permitted", "ready")
+        )
         asks = Signal(tile_layout(c))
         m.d.comb += asks.eq(Mux(self.loaded.valid, tile, self.coming))
         lacks = [  # in the order in which a cause is named
@@ -162,7 +164,8 @@ class ActivationFeeder(Component):
             (Cause.OUTPUT, asks.batch_first & ~outputs.some),
         ]
         goes_on = Signal()  # a tile will be fed in the next cycle
-        for copy in (permitted, self.loaded.ready):
+        m.d.comb += self.loaded.ready.eq(ready)
+        for copy in (permitted, ready):
             m.d.sync += copy.eq(~Cat(lack for _, lack in lacks).any() & ~goes_on)
         m.d.sync += [some_rows.eq(asks.rows != 0), more_rows.eq(asks.rows > 1)]
         for cause, lack in reversed(lacks):

@@ -177,9 +177,12 @@ class Dispatcher(wiring.Component):
             m.d.sync += [running.eq(1), self.index.eq(0)]
         m.d.comb += self.ended.eq(done & empty.all())
 
+        def full(word):
+            return (word.units & ~space).any()
+
         def may_go(word):
             ready = (~word.counted | self.counted) & (~word.tables | self.tables)
-            return ready & ~(word.units & ~space).any()
+            return ready & ~full(word)
 
         m.d.sync += free.eq(
             Mux(
@@ -231,8 +234,7 @@ class Dispatcher(wiring.Component):
         with m.Elif(waits):
             m.d.comb += activity.cause.eq(Cause.PROGRAM)
         with m.Else():
-            full = (head.units & ~space).any()
-            m.d.comb += activity.cause.eq(Mux(full, Cause.QUEUE, Cause.DESCRIPTOR))
+            m.d.comb += activity.cause.eq(Mux(full(head), Cause.QUEUE, Cause.DESCRIPTOR))
         return m
 
     def _decode(self, m, word, decoded) -> None:

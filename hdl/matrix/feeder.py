@@ -150,8 +150,8 @@ class ActivationFeeder(Component):
         )
         takes_panel = tile.panel_first & some_rows
         start = Signal()
-        # What the tile needs was there in the cycle before: nobody but this tile takes it since
-        # And no tile is being fed: all in one register, and in one for the loader alone
+        # What the tile needs was there in the cycle before: nobody but this tile takes it
+        # since. And no tile is being fed: all in one register, and in one for the loader alone
         permitted, ready = (
             Signal(name=name, attrs={ATTRIBUTE: 1}) for name in ("permitted", "ready")
         )
